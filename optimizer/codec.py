@@ -1,0 +1,43 @@
+"""JSON round trip of the frozen dataclasses: one door in, one door out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from optimizer.errors import InputError
+
+T = TypeVar("T")
+type_adapters = cache(TypeAdapter)
+
+
+def to_jsonable(value: object) -> Any:
+    """Plain JSON types for a spec (or a container of specs)."""
+    return type_adapters(type(value)).dump_python(value, mode="json")
+
+
+def from_jsonable(kind: type[T], data: object) -> T:
+    """Build and validate ``kind`` from plain JSON types; unknown keys are ignored.
+
+    Raises InputError ``spec.invalid`` naming the first offending field.
+    """
+    try:
+        return type_adapters(kind).validate_python(data)  # type: ignore[no-any-return]
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or kind.__name__
+        raise InputError("spec.invalid", f"{where}: {first['msg']}.") from None
+
+
+def canonical_json(value: object) -> str:
+    """The one text form used for keys and digests: sorted keys, no spaces, no NaN."""
+    return json.dumps(to_jsonable(value), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+def digest(value: object) -> str:
+    """sha256 (hex) of the canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()

@@ -1,0 +1,63 @@
+"""The contract every optimization pass keeps: model folder in, model folder out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from optimizer.specs import HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep
+
+
+@dataclass(frozen=True, slots=True)
+class Yes:
+    """The pass can help here."""
+
+
+@dataclass(frozen=True, slots=True)
+class No:
+    """The pass cannot help here, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassContext:
+    """What a pass may use while it works, inside the child."""
+
+    card: ModelCard
+    hardware: HardwareProfile
+    work_dir: Path
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    calibration: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassResult:
+    """Entry file of the rewritten model (inside the target folder) and facts for the report (JSON)."""
+
+    entry: Path
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Pass(Protocol):
+    """One optimization method, with its taxonomy as data."""
+
+    name: str
+    title: str
+    family: str
+    scope: PassScope
+    accuracy: PassAccuracy
+    needs: PassNeeds
+    formats: frozenset[str]
+
+    def applicable(self, card: ModelCard, hardware: HardwareProfile) -> Yes | No: ...
+
+    def variants(self, card: ModelCard, hardware: HardwareProfile) -> Sequence[PassStep]:
+        """Parameter choices worth trying on this model and host, most promising first."""
+        ...
+
+    def apply(self, source: Path, target_dir: Path, params: dict[str, Json], context: PassContext) -> PassResult:
+        """Rewrite the model at ``source`` into ``target_dir``. Raises EngineError ``pass.failed`` or ``pass.no_change``."""
+        ...
