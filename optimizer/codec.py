@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Hashable
 from functools import cache
 from typing import Any, TypeVar
 
@@ -12,12 +13,17 @@ from pydantic import TypeAdapter, ValidationError
 from optimizer.errors import InputError
 
 T = TypeVar("T")
-type_adapters = cache(TypeAdapter)
+
+
+@cache
+def type_adapter(kind: Hashable) -> TypeAdapter[Any]:
+    """The compiled validator of a type; building one is slow, using one is not."""
+    return TypeAdapter(kind)
 
 
 def to_jsonable(value: object) -> Any:
     """Plain JSON types for a spec (or a container of specs)."""
-    return type_adapters(type(value)).dump_python(value, mode="json")
+    return type_adapter(type(value)).dump_python(value, mode="json")
 
 
 def from_jsonable(kind: type[T], data: object) -> T:
@@ -26,7 +32,7 @@ def from_jsonable(kind: type[T], data: object) -> T:
     Raises InputError ``spec.invalid`` naming the first offending field.
     """
     try:
-        return type_adapters(kind).validate_python(data)  # type: ignore[no-any-return]
+        return type_adapter(kind).validate_python(data)  # type: ignore[no-any-return]
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or kind.__name__

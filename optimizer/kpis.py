@@ -39,10 +39,19 @@ LOWER, HIGHER = Direction.LOWER, Direction.HIGHER
 KPIS: dict[str, Kpi] = {
     kpi.name: kpi
     for kpi in (
-        _kpi("latency_p50_ms", "p50 latency", "ms", LOWER, "Median latency, nearest rank; closed loop: completion − issue.", percentile=0.5),
+        _kpi(
+            "latency_p50_ms", "p50 latency", "ms", LOWER, "Median latency, nearest rank; closed loop: completion − issue.", percentile=0.5
+        ),
         _kpi("latency_p90_ms", "p90 latency", "ms", LOWER, "90th percentile of latency, nearest rank.", percentile=0.9),
         _kpi("latency_p95_ms", "p95 latency", "ms", LOWER, "95th percentile of latency, nearest rank.", percentile=0.95),
-        _kpi("latency_p99_ms", "p99 latency", "ms", LOWER, "99th percentile of latency, nearest rank; shown from 662 samples.", percentile=0.99),
+        _kpi(
+            "latency_p99_ms",
+            "p99 latency",
+            "ms",
+            LOWER,
+            "99th percentile of latency, nearest rank; shown from 662 samples.",
+            percentile=0.99,
+        ),
         _kpi("latency_mean_ms", "Mean latency", "ms", LOWER, "Arithmetic mean of latency."),
         _kpi("throughput_per_s", "Throughput", "inf/s", HIGHER, "Completed inferences / steady seconds; a batch of 8 counts 8."),
         _kpi("load_time_ms", "Load time", "ms", LOWER, "Process start to model ready."),
@@ -58,14 +67,52 @@ KPIS: dict[str, Kpi] = {
         _kpi("energy_j_per_inference", "Energy", "J", LOWER, "Gross energy of the steady window / inferences in it."),
         _kpi("accuracy_top1_fraction", "Top-1 accuracy", "fraction", HIGHER, "Share of labelled examples whose top class is right."),
         _kpi("accuracy_delta_pp", "Accuracy change", "pp", HIGHER, "Candidate − baseline on the same labelled examples."),
-        _kpi("fidelity_top1_agreement_fraction", "Top-1 agreement", "fraction", HIGHER, "Share of inputs whose top class equals the baseline's."),
+        _kpi(
+            "fidelity_top1_agreement_fraction",
+            "Top-1 agreement",
+            "fraction",
+            HIGHER,
+            "Share of inputs whose top class equals the baseline's.",
+        ),
         _kpi("fidelity_cosine_p01_ratio", "Cosine p01", "ratio", HIGHER, "1st percentile of cosine similarity to the baseline's output."),
         _kpi("fidelity_snr_db", "SNR", "dB", HIGHER, "10·log10(Σref² / Σ(ref − out)²) against the baseline."),
-        _kpi("fidelity_rank_correlation_ratio", "Similarity rank correlation", "ratio", HIGHER, "Spearman correlation of all pairwise similarities."),
-        _kpi("fidelity_nearest_agreement_fraction", "Nearest-neighbour agreement", "fraction", HIGHER, "Share of inputs whose nearest neighbour is the baseline's.", targetable=False),
-        _kpi("fidelity_sequence_exact_fraction", "Decoded sequence exact", "fraction", HIGHER, "Share of inputs whose greedily decoded sequence equals the baseline's."),
-        _kpi("fidelity_step_agreement_fraction", "Step agreement", "fraction", HIGHER, "Share of output steps whose top class equals the baseline's."),
-        _kpi("fidelity_max_abs_error", "Largest difference", "abs", LOWER, "Largest absolute output difference to the baseline.", targetable=False),
+        _kpi(
+            "fidelity_rank_correlation_ratio",
+            "Similarity rank correlation",
+            "ratio",
+            HIGHER,
+            "Spearman correlation of all pairwise similarities.",
+        ),
+        _kpi(
+            "fidelity_nearest_agreement_fraction",
+            "Nearest-neighbour agreement",
+            "fraction",
+            HIGHER,
+            "Share of inputs whose nearest neighbour is the baseline's.",
+            targetable=False,
+        ),
+        _kpi(
+            "fidelity_sequence_exact_fraction",
+            "Decoded sequence exact",
+            "fraction",
+            HIGHER,
+            "Share of inputs whose greedily decoded sequence equals the baseline's.",
+        ),
+        _kpi(
+            "fidelity_step_agreement_fraction",
+            "Step agreement",
+            "fraction",
+            HIGHER,
+            "Share of output steps whose top class equals the baseline's.",
+        ),
+        _kpi(
+            "fidelity_max_abs_error",
+            "Largest difference",
+            "abs",
+            LOWER,
+            "Largest absolute output difference to the baseline.",
+            targetable=False,
+        ),
     )
 }
 

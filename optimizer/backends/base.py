@@ -60,7 +60,14 @@ class Backend(Protocol):
 
     def variants(self, card: ModelCard, hardware: HardwareProfile) -> Sequence[SettingsVariant]: ...
 
-    def open(self, artifact: Path, settings: BackendSettings, *, shapes: Mapping[str, tuple[int, ...]] | None = None, cache_dir: Path | None = None) -> Session:
+    def open(
+        self,
+        artifact: Path,
+        settings: BackendSettings,
+        *,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        cache_dir: Path | None = None,
+    ) -> Session:
         """Load ``artifact`` (the entry file inside its folder). ``shapes`` are the bound input shapes.
 
         Raises EngineError ``backend.unsupported`` (operator or shape named), ``backend.load_failed``.

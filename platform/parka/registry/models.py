@@ -126,5 +126,7 @@ class Upload(TimedModel):
 
     class Meta:
         constraints: ClassVar = [
-            models.CheckConstraint(condition=models.Q(offset_bytes__gte=0, offset_bytes__lte=models.F("size_bytes")), name="upload_offset_within_size"),
+            models.CheckConstraint(
+                condition=models.Q(offset_bytes__gte=0, offset_bytes__lte=models.F("size_bytes")), name="upload_offset_within_size"
+            ),
         ]
