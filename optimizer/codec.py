@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Hashable
 from functools import cache
 from typing import Any, TypeVar
 
@@ -16,9 +15,13 @@ T = TypeVar("T")
 
 
 @cache
-def type_adapter(kind: Hashable) -> TypeAdapter[Any]:
-    """The compiled validator of a type; building one is slow, using one is not."""
+def _cached_adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
+
+
+def type_adapter(kind: Any) -> TypeAdapter[Any]:
+    """The compiled validator of a type; building one is slow, using one is not."""
+    return _cached_adapter(kind)
 
 
 def to_jsonable(value: object) -> Any:

@@ -11,7 +11,6 @@ from django.db.models.functions import Now
 
 from parka.core.models import PublicIdField, TimedModel
 
-
 if TYPE_CHECKING:
     BaseManager = BaseUserManager["User"]
 else:

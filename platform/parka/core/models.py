@@ -10,7 +10,6 @@ from django.db.models.functions import Now
 
 from parka.core.ids import new_public_id
 
-
 if TYPE_CHECKING:
     BaseCharField = models.CharField[str, str]
 else:
