@@ -257,7 +257,7 @@ class KpiTarget:
 
 
 class Verdict(StrEnum):
-    PASS = "pass"
+    PASS = "pass"  # noqa: S105
     FAIL = "fail"
     UNPROVEN = "unproven"
 

@@ -1,0 +1,1 @@
+"""The platform: upload, plan, dispatch, score, compare, decide."""
