@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from csp.constants import NONE, SELF
 
@@ -46,16 +46,26 @@ def database(url: str) -> dict[str, Any]:
             "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20, "init_command": pragmas},
             "TEST": {"NAME": unquote(parts.path) + ".test"},
         }
+    query = dict(parse_qsl(parts.query))
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": parts.path.lstrip("/"),
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),
-        "HOST": parts.hostname or "",
+        "HOST": parts.hostname or query.get("host", ""),
         "PORT": parts.port or "",
         "CONN_HEALTH_CHECKS": True,
         "OPTIONS": {"options": "-c statement_timeout=15000 -c idle_in_transaction_session_timeout=30000"},
     }
+
+
+def broker_url(redis_url: str) -> str:
+    """Kombu's spelling of a Redis URL: a unix socket is ``redis+socket`` with ``virtual_host``."""
+    parts = urlsplit(redis_url)
+    if parts.scheme != "unix":
+        return redis_url
+    number = dict(parse_qsl(parts.query)).get("db", "0")
+    return f"redis+socket://{parts.netloc}{parts.path}?virtual_host={number}"
 
 
 DEBUG = env.flag("PARKA_DEBUG")
@@ -128,7 +138,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.read("REDIS_URL", "redis://127.0.0.1:6379/0")
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": env.read("CACHE_URL") or REDIS_URL}}
-BROKER_URL = env.read("BROKER_URL") or REDIS_URL
+BROKER_URL = env.read("BROKER_URL") or broker_url(REDIS_URL)
+EMBEDDED = env.flag("PARKA_EMBEDDED")
 BLOB_ROOT = Path(env.read("PARKA_BLOB_ROOT") or HOME / "blobs")
 SPOOL_ROOT = Path(env.read("PARKA_SPOOL_ROOT") or HOME / "spool")
 
