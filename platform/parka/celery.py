@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from celery import Celery
+from celery.signals import task_postrun
 from kombu import Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "parka.settings")
@@ -62,3 +63,11 @@ app.conf.update(
     beat_schedule={"sweep": {"task": "parka.workflow.tasks.sweep", "schedule": SWEEP_EVERY_S}},
 )
 app.autodiscover_tasks(["parka.workflow"])
+
+
+@task_postrun.connect  # type: ignore[untyped-decorator]
+def note_progress(**_: object) -> None:
+    """For the liveness probe."""
+    from parka.health import note_worker_progress
+
+    note_worker_progress()

@@ -103,6 +103,7 @@ INSTALLED_APPS = [
     "parka.workflow",
     "parka.api",
     "parka.dashboard",
+    "parka.embedded",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
