@@ -6,7 +6,7 @@ import os
 
 from celery import Celery
 from celery.signals import task_postrun
-from kombu import Queue
+from kombu import Queue  # type: ignore[attr-defined]
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "parka.settings")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

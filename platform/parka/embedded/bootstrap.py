@@ -21,7 +21,10 @@ LOG = HOME / "logs" / "setup.log"
 OLDEST_PYTHON = (3, 11)
 NEEDED_GIB = 3
 LOCKS = {"run": "requirements.lock", "dev": "requirements-dev.lock"}
-COSTS = {"run": "about 0.5 GB to download, 1.5 GB on disk, 1 to 5 minutes", "dev": "about 0.7 GB to download, 2.2 GB on disk, 2 to 7 minutes"}
+COSTS = {
+    "run": "about 0.5 GB to download, 1.5 GB on disk, 1 to 5 minutes",
+    "dev": "about 0.7 GB to download, 2.2 GB on disk, 2 to 7 minutes",
+}
 LINES_SHOWN = 15
 
 
@@ -62,13 +65,17 @@ def ready(kind: str) -> None:
 def check_python() -> None:
     if sys.version_info < OLDEST_PYTHON:
         found = ".".join(map(str, sys.version_info[:3]))
-        raise SetupError(f"Python {'.'.join(map(str, OLDEST_PYTHON))} or newer is needed, this is {found}. Install it and run: make PYTHON=python3.11 demo")
+        raise SetupError(
+            f"Python {'.'.join(map(str, OLDEST_PYTHON))} or newer is needed, this is {found}. Install it and run: make PYTHON=python3.11 demo"
+        )
 
 
 def check_disk() -> None:
     free_gib = shutil.disk_usage(HOME).free / 2**30
     if free_gib < NEEDED_GIB:
-        raise SetupError(f"{NEEDED_GIB} GB of free disk are needed, {HOME} has {free_gib:.1f} GB. Free some, or point PARKA_HOME at a larger disk.")
+        raise SetupError(
+            f"{NEEDED_GIB} GB of free disk are needed, {HOME} has {free_gib:.1f} GB. Free some, or point PARKA_HOME at a larger disk."
+        )
 
 
 def fingerprint(kind: str) -> str:

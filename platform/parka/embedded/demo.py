@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from optimizer.cli_render import render_scorecard
+from optimizer.score.scorecard import Scorecard
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from optimizer.cli_render import render_scorecard
 from optimizer.codec import from_jsonable
-from optimizer.score.scorecard import Scorecard
 from optimizer.specs import Decision
 from parka.core.errors import Unavailable
 from parka.embedded.session import Owner
@@ -72,7 +72,9 @@ class Api:
                 problem = response.json()
             except ValueError:
                 problem = {}
-            raise Unavailable(problem.get("code", "demo.refused"), f"{response.request.url.path}: {problem.get('detail', response.text[:300])}")
+            raise Unavailable(
+                problem.get("code", "demo.refused"), f"{response.request.url.path}: {problem.get('detail', response.text[:300])}"
+            )
 
 
 def tus_metadata(**values: str) -> str:
@@ -87,7 +89,9 @@ def run_demo(stack: Stack, *, owner: Owner, budget_s: float, console: Console) -
     api = Api(stack.url, owner.api_token, tick=stack.keeper.tick)
     agent = wait_for_agent(api)
     version = sample_version(api, console)
-    console.print(f"Starting an experiment on {agent['name']}: p50 latency at most 80 % of the original, outputs must match; budget {budget_s:.0f} s")
+    console.print(
+        f"Starting an experiment on {agent['name']}: p50 latency at most 80 % of the original, outputs must match; budget {budget_s:.0f} s"
+    )
     experiment = api.post("/experiments", question(version, agent, budget_s))
     run = watch(api, experiment["runs"][0], console=console, most_s=budget_s + GRACE_S)
     if run["status"] != "finished":
@@ -127,12 +131,16 @@ def sample_version(api: Api, console: Console) -> dict[str, Any]:
     if version["state"] != "ready":
         raise Unavailable(version["code"], version["message"])
     card = version["card"]
-    console.print(f"Inspected in a sandbox: {card['format'].upper()} opset {card['opset']}, {card['parameters'] / 1e6:.1f} M parameters, {card['node_count']} operators")
+    console.print(
+        f"Inspected in a sandbox: {card['format'].upper()} opset {card['opset']}, {card['parameters'] / 1e6:.1f} M parameters, {card['node_count']} operators"
+    )
     return dict(version)
 
 
 def upload_sample(api: Api, file: Path, *, console: Console) -> dict[str, Any]:
-    with Progress(TextColumn("Uploading {task.fields[name]}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), console=console) as progress:
+    with Progress(
+        TextColumn("Uploading {task.fields[name]}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), console=console
+    ) as progress:
         task = progress.add_task("upload", total=file.stat().st_size, name=file.name)
         upload = api.upload(file, role="model", on_bytes=lambda sent: progress.update(task, completed=sent))
     return dict(api.post("/models", {"upload": upload, "name": MODEL_NAME}))
@@ -153,7 +161,9 @@ def question(version: dict[str, Any], agent: dict[str, Any], budget_s: float) ->
 def watch(api: Api, run_id: str, *, console: Console, most_s: float) -> dict[str, Any]:
     """Follow the run to its end with a progress line."""
     until = time.monotonic() + most_s
-    with Progress(TextColumn("{task.fields[phase]:<9}"), BarColumn(), TextColumn("{task.fields[detail]}"), TimeElapsedColumn(), console=console) as progress:
+    with Progress(
+        TextColumn("{task.fields[phase]:<9}"), BarColumn(), TextColumn("{task.fields[detail]}"), TimeElapsedColumn(), console=console
+    ) as progress:
         task = progress.add_task("run", total=1.0, phase="queued", detail="")
         while time.monotonic() < until:
             run = api.get(f"/runs/{run_id}")

@@ -49,7 +49,9 @@ class Layout:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise Unavailable("up.running", f"A platform already runs in {self.home}; stop it first, or set PARKA_HOME to another folder.") from None
+                raise Unavailable(
+                    "up.running", f"A platform already runs in {self.home}; stop it first, or set PARKA_HOME to another folder."
+                ) from None
             yield
 
 

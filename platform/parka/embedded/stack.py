@@ -73,7 +73,17 @@ class Stack:
         """Register this machine once by the real protocol, then keep its agent running."""
         if registration_token:
             self.say("Registering this machine as an agent: probing, sandbox self-test, micro-benchmarks")
-            arguments = ["register", "--server", self.url, "--token", registration_token, "--home", str(self.layout.agent), "--name", AGENT_NAME]
+            arguments = [
+                "register",
+                "--server",
+                self.url,
+                "--token",
+                registration_token,
+                "--home",
+                str(self.layout.agent),
+                "--name",
+                AGENT_NAME,
+            ]
             self._run("agent-register", [*agent_command(), *arguments])
         self.keeper.start(self._program("agent", [*agent_command(), "run", "--home", str(self.layout.agent), "--server", self.url]))
 
@@ -94,12 +104,24 @@ class Stack:
     def _run(self, name: str, command: list[str]) -> None:
         log = self.layout.log(name)
         with log.open("ab") as output:
-            code = subprocess.run(command, env=self.environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
+            code = subprocess.run(
+                command, env=self.environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False
+            ).returncode
         if code != 0:
             raise StartFailed(self._program(name, command), f"failed with code {code}")
 
     def _web_command(self) -> list[str]:
-        options = ["--host", "127.0.0.1", "--port", str(self.port), "--lifespan", "off", "--timeout-graceful-shutdown", "5", "--no-access-log"]
+        options = [
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--lifespan",
+            "off",
+            "--timeout-graceful-shutdown",
+            "5",
+            "--no-access-log",
+        ]
         return [sys.executable, "-m", "uvicorn", "parka.asgi:application", *options]
 
     def _worker_command(self) -> list[str]:
@@ -154,4 +176,3 @@ def serve(stack: Stack) -> None:
 
 def _raise_stopped(number: int, frame: FrameType | None) -> None:
     raise Stopped
-
