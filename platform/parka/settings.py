@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from csp.constants import NONE, SELF
 
 from parka import env
+from parka_agent import logs
 
 HOME = env.home()
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,6 +72,7 @@ def broker_url(redis_url: str) -> str:
 DEBUG = env.flag("PARKA_DEBUG")
 SECRET_KEY = kept_secret("SECRET_KEY")
 URL_SIGNING_KEY = kept_secret("URL_SIGNING_KEY")
+URL_SIGNING_KEY_FALLBACKS = env.words("URL_SIGNING_KEY_FALLBACKS")
 PUBLIC_URL = env.read("PARKA_PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/")
 HTTPS = PUBLIC_URL.startswith("https://")
 ALLOWED_HOSTS = env.words("PARKA_ALLOWED_HOSTS") or [urlsplit(PUBLIC_URL).hostname or "127.0.0.1", "127.0.0.1", "localhost"]
@@ -151,6 +153,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+ACCOUNT_ADAPTER = "parka.accounts.adapter.AccountAdapter"
 ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
 ACCOUNT_USER_MODEL_USERNAME_FIELD = None
@@ -222,3 +225,11 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
 }
+
+LOGGING_CONFIG = "parka.settings.configure_logging"
+LOGGING = {"level": env.read("PARKA_LOG_LEVEL", "INFO")}
+
+
+def configure_logging(options: dict[str, str]) -> None:
+    """Django's hook: structured lines instead of its own format."""
+    logs.configure(options["level"])
