@@ -3,10 +3,12 @@
 from django.urls import include, path
 
 from parka import health
+from parka.accounts.web import use_login_link
 
 urlpatterns = [
     path("healthz", health.alive, name="healthz"),
     path("readyz", health.ready, name="readyz"),
+    path("accounts/link/<str:token>/", use_login_link, name="login_link"),
     path("accounts/", include("allauth.urls")),
     path("api/v1/agent/", include("parka.api.agent.urls")),
     path("api/v1/", include("parka.api.urls")),

@@ -52,3 +52,10 @@ class IdempotencyRecord(TimedModel):
 
     class Meta:
         constraints: ClassVar = [models.UniqueConstraint(fields=["scope", "key"], name="idempotency_once")]
+
+
+class Counter(models.Model):
+    """The last number given out in a scope such as ``team:7:run``; see ``core.counters``."""
+
+    scope = models.CharField(max_length=80, unique=True)
+    value = models.PositiveBigIntegerField(default=0)

@@ -1,0 +1,31 @@
+"""Text that people hand in: cut, stripped of control and direction marks, turned into slugs."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from django.db.models import Model, QuerySet
+from django.utils.text import slugify
+
+ANSI = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-Z\\-_])")
+HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+
+
+def clean_line(text: str, *, limit: int) -> str:
+    """One printable line of at most ``limit`` characters: no ANSI codes, control or bidirectional marks."""
+    plain = ANSI.sub("", text[: limit * 8])
+    kept = "".join(" " if sign in "\t\r\n" else sign for sign in plain if sign in "\t\r\n" or unicodedata.category(sign) not in HIDDEN)
+    return " ".join(kept.split())[:limit].strip()
+
+
+def free_slug(rows: QuerySet[Model], *, text: str, fallback: str, limit: int = 60) -> str:
+    """A slug of ``text`` that no row of the queryset has yet: ``resnet50``, ``resnet50-2``, …"""
+    stem = slugify(text)[:limit].strip("-_") or fallback
+    taken = set(rows.filter(slug__startswith=stem).values_list("slug", flat=True))
+    if stem not in taken:
+        return stem
+    number = 2
+    while f"{stem}-{number}" in taken:
+        number += 1
+    return f"{stem}-{number}"
