@@ -15,6 +15,20 @@ class Direction(StrEnum):
     HIGHER = "higher"
 
 
+class Evidence(StrEnum):
+    """The unit of evidence behind a metric: what must be repeated to prove it."""
+
+    STARTS = "starts"
+    EXAMPLES = "examples"
+    EXACT = "exact"
+
+
+def _evidence_of(name: str) -> Evidence:
+    if name.startswith(("accuracy_", "fidelity_")):
+        return Evidence.EXAMPLES
+    return Evidence.EXACT if name == "model_size_bytes" else Evidence.STARTS
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kpi:
     """One metric of ``measurement.md`` section 2; ``name`` carries its unit last."""
@@ -26,6 +40,11 @@ class Kpi:
     definition: str
     targetable: bool = True
     percentile: float | None = None
+
+    @property
+    def evidence(self) -> Evidence:
+        """Fresh process starts for what is timed, examples for accuracy and fidelity, nothing for file sizes."""
+        return _evidence_of(self.name)
 
 
 def _kpi(

@@ -1,0 +1,1 @@
+"""Measuring and judging: statistics, comparisons, verdicts and the harness that feeds them."""
