@@ -6,6 +6,7 @@ Every builder writes one file and returns its path; nothing is cached between te
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -59,7 +60,7 @@ def mlp(path: Path, *, batch: int | str = 1, width: int = 16, hidden: int = 32, 
     """Gemm + Relu blocks and a Softmax head: ``x`` f32 [batch, width] -> ``y`` f32 [batch, classes]."""
     sizes = [width, *[hidden] * layers, classes]
     nodes, initializers, current = [], [], "x"
-    for index, (rows, columns) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for index, (rows, columns) in enumerate(itertools.pairwise(sizes)):
         initializers += [weights(f"w{index}", [rows, columns], seed=index), weights(f"b{index}", [columns], seed=100 + index)]
         nodes.append(helper.make_node("Gemm", [current, f"w{index}", f"b{index}"], [f"h{index}"], name=f"gemm{index}"))
         current = f"h{index}"
