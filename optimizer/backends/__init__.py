@@ -1,0 +1,58 @@
+"""Inference backends: a literal table, plus what third parties register in the entry-point group ``parka.backends``."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+
+from optimizer.backends.base import Available, Backend, Missing
+from optimizer.backends.onnxruntime import OnnxRuntime
+from optimizer.backends.openvino import OpenVino
+from optimizer.backends.unloadable import Unloadable
+from optimizer.errors import InputError
+from optimizer.specs import BackendSettings, ModelCard, Recipe
+
+ENTRY_POINTS = "parka.backends"
+REFERENCE = "onnxruntime"
+
+BACKENDS: dict[str, Backend] = {"onnxruntime": OnnxRuntime(), "openvino": OpenVino()}
+
+
+@cache
+def backends() -> dict[str, Backend]:
+    """Every backend by name: ours and the registered ones. A registered name never replaces one of ours."""
+    return {**{entry.name: _registered(entry) for entry in entry_points(group=ENTRY_POINTS)}, **BACKENDS}
+
+
+def _registered(entry: EntryPoint) -> Backend:
+    try:
+        loaded: Backend = entry.load()()
+    except Exception as error:  # a partner's package may fail in any way; the others must go on
+        return Unloadable(name=entry.name, reason=f"{entry.value} cannot be loaded: {error}")
+    return loaded
+
+
+def backend(name: str) -> Backend:
+    """The backend of that name. Raises InputError ``backend.unknown``."""
+    table = backends()
+    if name not in table:
+        raise InputError("backend.unknown", f"There is no backend named {name!r}; choose one of: {', '.join(sorted(table))}.")
+    return table[name]
+
+
+def available_backends() -> dict[str, Available | Missing]:
+    """Which backends can work on this machine; loads their libraries."""
+    return {name: entry.availability() for name, entry in backends().items()}
+
+
+def reference_recipe(card: ModelCard, threads: int) -> Recipe:
+    """Trial 0: the untouched upload in ONNX Runtime's CPU defaults, with the thread count stated.
+
+    Raises InputError ``backend.no_reference`` when the format has no reference runtime.
+    """
+    if card.format not in backend(REFERENCE).formats:
+        raise InputError("backend.no_reference", f"There is no reference runtime for {card.format} models yet: upload the model as ONNX.")
+    return Recipe(backend=REFERENCE, settings=BackendSettings(threads=threads))
+
+
+__all__ = ["BACKENDS", "Available", "Backend", "Missing", "available_backends", "backend", "backends", "reference_recipe"]

@@ -1,0 +1,43 @@
+"""What a host's profile suggests before anything is measured: precisions and thread counts, most promising first."""
+
+from __future__ import annotations
+
+from optimizer.specs import HardwareProfile, ModelCard, Precision
+
+BF16_VECTOR = frozenset({"avx512_bf16", "avx_ne_convert", "bf16"})
+BF16_MATRIX = frozenset({"amx_bf16", "i8mm_bf16", "sme"})
+F16_VECTOR = frozenset({"avx512_fp16", "asimdhp", "fphp"})
+F16_MATRIX = frozenset({"amx_fp16"})
+SMALL_MODEL_FLOPS = 5_000_000
+
+
+def precisions(hardware: HardwareProfile) -> tuple[Precision, ...]:
+    """Precisions that the host computes natively. Reduced ones lead only where matrix units multiply their speed:
+    vector instructions alone rarely repay the conversions."""
+    sets = {name.lower() for name in hardware.instruction_sets}
+    matrix = []
+    if hardware.matrix_bf16 or sets & BF16_MATRIX:
+        matrix.append(Precision.BF16)
+    if sets & F16_MATRIX:
+        matrix.append(Precision.F16)
+    vector = []
+    if sets & BF16_VECTOR:
+        vector.append(Precision.BF16)
+    if sets & F16_VECTOR:
+        vector.append(Precision.F16)
+    return tuple(dict.fromkeys([*matrix, Precision.F32, *vector]))
+
+
+def thread_counts(card: ModelCard, hardware: HardwareProfile) -> tuple[int, ...]:
+    """At most three counts between one and the quota. Below about 0.2 ms of work one thread beats two, so it leads there."""
+    quota = max(1, hardware.cores)
+    counts = dict.fromkeys([quota, max(1, quota // 2), 1])
+    is_small = card.flops is not None and card.flops < SMALL_MODEL_FLOPS
+    return tuple(reversed(counts)) if is_small else tuple(counts)
+
+
+def quota_threads() -> int:
+    """Threads of the cgroup quota, for settings that state none."""
+    from optimizer.hardware import allowed_cores
+
+    return allowed_cores()

@@ -1,0 +1,261 @@
+"""OpenVINO: compiles an ONNX file for this host at an explicitly stated precision."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from optimizer.backends.base import Available, Feeds, Missing, SettingsVariant
+from optimizer.backends.errors import (
+    BackendMissing,
+    InputRefused,
+    LoadFailed,
+    RunFailed,
+    SettingRefused,
+    Unsupported,
+    check_shapes,
+    explain_feeds,
+)
+from optimizer.backends.hints import precisions, quota_threads, thread_counts
+from optimizer.specs import BackendSettings, HardwareProfile, ModelCard, Precision, TensorSpec
+
+NUMPY_NAMES = {
+    "f32": "float32", "f64": "float64", "f16": "float16", "bf16": "bfloat16", "boolean": "bool", "string": "string",
+    **{f"{kind}{bits}": f"{'u' if kind == 'u' else ''}int{bits}" for kind in "iu" for bits in (8, 16, 32, 64)},
+}  # fmt: skip
+INSTALL = "pip install openvino"
+MAX_BOUND_TENSORS = 4096
+REFUSED_OPS = (
+    re.compile(r"No conversion rule (?:found )?for operations?:? (?P<op>[^\n]+)"),
+    re.compile(r"OpenVINO does not support the following ONNX operations: (?P<op>[^\n]+)"),
+    re.compile(r"Unsupported operation of type: (?P<op>\w+)(?: name: (?P<node>\S+))?"),
+    re.compile(r"(?P<op>\w+) operation.* (?:is not|isn't) supported"),
+)
+
+
+class OpenVinoSession:
+    """One compiled model with one request. Feeds are read in place; outputs are copied out and owned by the caller."""
+
+    __slots__ = ("_bound", "_compiled", "_facts", "_infer", "_names", "_request", "inputs", "outputs")
+
+    def __init__(self, compiled: Any, *, inputs: Sequence[TensorSpec], names: Sequence[str], facts: dict[str, Any]) -> None:
+        self.inputs = inputs
+        self.outputs: Sequence[TensorSpec] = tuple(_tensor(port) for port in compiled.outputs)
+        self._names = tuple(names)
+        self._compiled = compiled
+        self._request = compiled.create_infer_request()
+        self._infer = self._request.infer
+        self._bound: dict[int, tuple[np.ndarray[Any, Any], Any]] = {}
+        self._facts = facts
+
+    def run(self, feeds: Feeds) -> list[np.ndarray[Any, Any]]:
+        try:
+            request, bound = self._request, self._bound
+            for index, name in enumerate(self._names):
+                array = feeds[name]
+                entry = bound.get(id(array)) or self._bind(array)
+                request.set_input_tensor(index, entry[1])
+            return [array.copy() for array in self._infer(share_outputs=True, decode_strings=False).values()]
+        except Exception as error:  # the runtime raises plain RuntimeError and pybind's TypeError
+            raise _run_error(error, inputs=self.inputs, feeds=feeds) from error
+
+    def facts(self) -> dict[str, Any]:
+        return {**self._facts, **_runtime_facts(self._compiled)}
+
+    def close(self) -> None:
+        self._bound.clear()
+        self._request = self._compiled = self._infer = None
+
+    def _bind(self, array: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], Any]:
+        """Wrap an array without a copy and remember it; holding the array keeps its id from being reused."""
+        if not isinstance(array, np.ndarray):
+            raise TypeError("not an array")
+        if len(self._bound) >= MAX_BOUND_TENSORS:
+            self._bound.clear()
+        is_shareable = array.flags.c_contiguous
+        entry = (array, _openvino().Tensor(array, shared_memory=is_shareable))
+        if is_shareable:
+            self._bound[id(array)] = entry
+        return entry
+
+
+class OpenVino:
+    """Opens ONNX files with OpenVINO's CPU, GPU and NPU plugins."""
+
+    name = "openvino"
+    formats = frozenset({"onnx"})
+
+    def availability(self) -> Available | Missing:
+        try:
+            ov = _openvino()
+        except ImportError as error:
+            return Missing(reason=f"openvino cannot be imported: {error}", install=INSTALL)
+        return Available(version=ov.__version__.split("-")[0], devices=tuple(ov.Core().available_devices))
+
+    def variants(self, card: ModelCard, hardware: HardwareProfile) -> Sequence[SettingsVariant]:
+        first, *others = thread_counts(card, hardware)
+        leading, *following = precisions(hardware)
+        chosen = [_variant(first, precision) for precision in (leading, *following)]
+        return tuple(chosen + [_variant(threads, leading) for threads in others])
+
+    def open(
+        self,
+        artifact: Path,
+        settings: BackendSettings,
+        *,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        cache_dir: Path | None = None,
+    ) -> OpenVinoSession:
+        ov = _required()
+        core = ov.Core()
+        if settings.device not in core.available_devices:
+            raise SettingRefused(f"OpenVINO sees no device {settings.device}; it offers {', '.join(core.available_devices)}.")
+        model = _read(core, artifact)
+        names = [port.get_any_name() for port in model.inputs]
+        inputs = tuple(_tensor(port) for port in model.inputs)
+        _refuse_text(inputs, [_tensor(port) for port in model.outputs])
+        check_shapes(inputs, shapes or {})
+        _bind_shapes(model, shapes or {})
+        compiled = _compile(core, model, settings, cache_dir=cache_dir)
+        return OpenVinoSession(
+            compiled, inputs=inputs, names=names, facts={"runtime": f"openvino {ov.__version__}", "cached": cache_dir is not None}
+        )
+
+
+def _openvino() -> ModuleType:
+    return importlib.import_module("openvino")
+
+
+def _required() -> ModuleType:
+    try:
+        return _openvino()
+    except ImportError as error:
+        raise BackendMissing(f"openvino cannot be imported ({error}): {INSTALL}.") from error
+
+
+def _variant(threads: int, precision: Precision) -> SettingsVariant:
+    why = "compiled for this host in full precision" if precision is Precision.F32 else f"this host computes {precision} natively"
+    return SettingsVariant(
+        settings=BackendSettings(threads=threads, precision=precision), accuracy_invariant=precision is Precision.F32, why=why
+    )
+
+
+def _read(core: Any, artifact: Path) -> Any:
+    try:
+        return core.read_model(str(artifact))
+    except Exception as error:  # the runtime raises plain RuntimeError
+        raise _load_error(error) from error
+
+
+def _refuse_text(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+    for tensor in (*inputs, *outputs):
+        if tensor.dtype == "string":
+            raise Unsupported(f"{tensor.name!r} holds text, which OpenVINO cannot take: use another backend.")
+
+
+def _bind_shapes(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    if not shapes:
+        return
+    try:
+        model.reshape({name: list(shape) for name, shape in shapes.items()})
+    except Exception as error:  # the runtime raises plain RuntimeError
+        bound = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+        raise InputRefused(f"The model cannot take {bound}: {_last_line(error)}") from error
+
+
+def _compile(core: Any, model: Any, settings: BackendSettings, *, cache_dir: Path | None) -> Any:
+    properties = _properties(settings, cache_dir=cache_dir)
+    try:
+        return core.compile_model(model, settings.device, properties)
+    except Exception as error:  # the runtime raises plain RuntimeError
+        unknown = next((key for key in settings.extra if key in str(error)), None)
+        if unknown:
+            raise SettingRefused(f"OpenVINO refuses {unknown}={settings.extra[unknown]!r}: {_last_line(error)}") from error
+        raise _load_error(error) from error
+
+
+def _properties(settings: BackendSettings, *, cache_dir: Path | None) -> dict[str, str]:
+    """Precision is always stated: left to itself the runtime converts down wherever the host has the units for it."""
+    chosen = {
+        "PERFORMANCE_HINT": "LATENCY" if settings.streams == 1 else "THROUGHPUT",
+        "INFERENCE_PRECISION_HINT": str(settings.precision),
+    }
+    if settings.device == "CPU":
+        chosen["INFERENCE_NUM_THREADS"] = str(settings.threads or quota_threads())
+        chosen["NUM_STREAMS"] = str(settings.streams)
+        if settings.precision is Precision.F32:
+            chosen |= {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0", "KV_CACHE_PRECISION": "f32"}
+    if cache_dir is not None:
+        chosen["CACHE_DIR"] = str(cache_dir)
+    return {**chosen, **settings.extra}
+
+
+def _runtime_facts(compiled: Any) -> dict[str, Any]:
+    """What the compiler says it really does, read from its properties and its runtime graph."""
+    facts = {
+        key.lower(): _property(compiled, key)
+        for key in ("INFERENCE_NUM_THREADS", "NUM_STREAMS", "EXECUTION_MODE_HINT", "EXECUTION_DEVICES")
+    }
+    precisions_run: Counter[str] = Counter()
+    for node in compiled.get_runtime_model().get_ops():
+        info = node.get_rt_info()
+        is_executed = node.get_type_name() == "ExecutionNode" and "runtimePrecision" in info and "layerType" in info
+        if is_executed and info["layerType"].astype(str) != "Const":
+            precisions_run[info["runtimePrecision"].astype(str)] += 1
+    return {**facts, "precision": _precision_name(compiled), "runtime_precisions": dict(precisions_run.most_common())}
+
+
+def _property(compiled: Any, key: str) -> Any:
+    try:
+        value = compiled.get_property(key)
+    except RuntimeError:
+        return None
+    return value if isinstance(value, int | str | list) else str(value)
+
+
+def _precision_name(compiled: Any) -> str:
+    try:
+        return str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+    except RuntimeError:
+        return "unknown"
+
+
+def _load_error(error: Exception) -> Unsupported | LoadFailed:
+    text = str(error)
+    for pattern in REFUSED_OPS:
+        found = pattern.search(text)
+        if found:
+            node = f" (node {found['node']!r})" if found.groupdict().get("node") else ""
+            return Unsupported(
+                f"OpenVINO does not support the operator {found['op'].strip()}{node}: use another backend or export the model without it."
+            )
+    return LoadFailed(f"OpenVINO cannot load the model: {_last_line(error)}")
+
+
+def _run_error(error: Exception, *, inputs: Sequence[TensorSpec], feeds: Feeds) -> InputRefused | RunFailed:
+    mismatch = explain_feeds(inputs, feeds)
+    return InputRefused(mismatch) if mismatch else RunFailed(f"OpenVINO failed while running the model: {_last_line(error)}")
+
+
+def _last_line(error: Exception) -> str:
+    """The runtime prefixes its messages with the places in its source; the reason stands last."""
+    lines = [
+        line.strip()
+        for line in str(error).splitlines()
+        if line.strip() and not re.match(r"^(Exception from|Check '.*' failed at) ", line.strip())
+    ]
+    text = " ".join(lines[-3:]) or type(error).__name__
+    return text if len(text) <= 400 else text[:397] + "..."
+
+
+def _tensor(port: Any) -> TensorSpec:
+    dims = tuple(dim.get_length() if dim.is_static else None for dim in port.get_partial_shape())
+    dtype = port.get_element_type().get_type_name()
+    return TensorSpec(name=port.get_any_name(), dtype=NUMPY_NAMES.get(dtype, dtype), shape=dims)
