@@ -143,6 +143,7 @@ REDIS_URL = env.read("REDIS_URL", "redis://127.0.0.1:6379/0")
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": env.read("CACHE_URL") or REDIS_URL}}
 BROKER_URL = env.read("BROKER_URL") or broker_url(REDIS_URL)
 EMBEDDED = env.flag("PARKA_EMBEDDED")
+MIN_SANDBOX_LEVEL = env.read("PARKA_MIN_SANDBOX_LEVEL") or ("C" if EMBEDDED else "B")
 BLOB_ROOT = Path(env.read("PARKA_BLOB_ROOT") or HOME / "blobs")
 SPOOL_ROOT = Path(env.read("PARKA_SPOOL_ROOT") or HOME / "spool")
 

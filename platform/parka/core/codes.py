@@ -111,6 +111,10 @@ FLEET = {
 
 RUNS = {
     "run.not_found": "There is no such run for this agent.",
+    "experiment.no_agents": "Choose at least one agent.",
+    "experiment.agent_twice": "An agent is listed twice.",
+    "target.twice": "This KPI already has a target of that kind; keep one.",
+    "budget.too_long": "The time budget may be at most 24 hours.",
     "run.no_agent": "No agent took the run in time; check that one is online.",
     "run.attempts_exhausted": "The run was lost three times; look at the agent's log.",
     "run.terminal": "The run has already ended.",

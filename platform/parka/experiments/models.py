@@ -165,7 +165,10 @@ class Trial(TimedModel):
 
 
 class TrialStage(TimedModel):
-    """An accepted stage report (``optimizer.specs.StageReport`` as JSON in ``report``); one per (trial, stage)."""
+    """An accepted stage report (``optimizer.specs.StageReport`` as JSON in ``report``).
+
+    One per (trial, stage): the report of a later attempt takes the place of an earlier one's, nothing counts twice.
+    """
 
     trial = models.ForeignKey(Trial, on_delete=models.CASCADE, related_name="stages")
     stage = models.CharField(max_length=8)
@@ -180,17 +183,40 @@ class TrialStage(TimedModel):
         constraints: ClassVar = [models.UniqueConstraint(fields=["trial", "stage"], name="stage_once_per_trial")]
 
 
+class Reception(models.TextChoices):
+    """What became of a received result."""
+
+    ACCEPTED = "accepted"
+    RELEASED = "released"
+    ORPHAN = "orphan"
+
+
 class RunResult(TimedModel):
-    """A received final result; orphans (late, fenced off) are kept and never shown."""
+    """A received result; orphans (late, fenced off) are kept and never shown."""
 
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="results")
     attempt = models.PositiveSmallIntegerField()
     claim_id = models.CharField(max_length=64)
     body_sha256 = models.CharField(max_length=64)
     body = models.JSONField()
-    accepted = models.BooleanField()
+    reception = models.CharField(max_length=8, choices=Reception.choices)
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["run"], condition=Q(accepted=True), name="one_accepted_result_per_run"),
+            models.UniqueConstraint(fields=["run"], condition=Q(reception="accepted"), name="one_accepted_result_per_run"),
+            models.UniqueConstraint(fields=["run", "attempt", "claim_id", "body_sha256"], name="result_once_per_body"),
         ]
+
+
+class LogPiece(TimedModel):
+    """A piece of the log of one attempt, ``size_bytes`` of UTF-8 from ``offset_bytes`` on."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="log_pieces")
+    attempt = models.PositiveSmallIntegerField()
+    offset_bytes = models.PositiveIntegerField()
+    size_bytes = models.PositiveIntegerField()
+    text = models.TextField()
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["run", "attempt", "offset_bytes"], name="log_piece_once")]
+        ordering: ClassVar = ["attempt", "offset_bytes"]

@@ -50,6 +50,16 @@ class Agent(TimedModel):
         return self.name
 
 
+class AgentIncarnation(TimedModel):
+    """A process start of an agent that was heard of; ``Agent.incarnation`` names the newest, all others are superseded."""
+
+    agent = models.ForeignKey(Agent, on_delete=models.CASCADE, related_name="incarnations")
+    incarnation = models.CharField(max_length=64)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["agent", "incarnation"], name="incarnation_once_per_agent")]
+
+
 class AgentToken(TimedModel):
     """``pka_`` token: hash only. The previous one works until the new one is first used plus 60 s."""
 
