@@ -6,7 +6,7 @@ from django.db.models import QuerySet
 
 from parka.accounts.access import Access, Capability
 from parka.accounts.models import ApiToken, Membership, Team, User
-from parka.core.errors import NotFound
+from parka.core.rows import found
 
 
 def teams(user: User) -> QuerySet[Team]:
@@ -27,10 +27,7 @@ def members(access: Access) -> QuerySet[Membership]:
 
 def member(access: Access, user_public_id: str) -> Membership:
     """One membership by the user's public id. Raises NotFound."""
-    row = members(access).filter(user__public_id=user_public_id).first()
-    if row is None:
-        raise NotFound
-    return row
+    return found(members(access).filter(user__public_id=user_public_id).first())
 
 
 def tokens(access: Access) -> QuerySet[ApiToken]:
@@ -42,7 +39,4 @@ def tokens(access: Access) -> QuerySet[ApiToken]:
 
 def token(access: Access, public_id: str) -> ApiToken:
     """One token visible to the asker. Raises NotFound."""
-    row = tokens(access).filter(public_id=public_id).first()
-    if row is None:
-        raise NotFound
-    return row
+    return found(tokens(access).filter(public_id=public_id).first())

@@ -37,7 +37,7 @@ def create_token(access: Access, *, name: str, scope: Scope, days: int = DEFAULT
     if not scope_reaches(access.widest_scope, scope):
         raise Refused("token.scope_exceeds_role")
     Team.objects.select_for_update().get(pk=access.team.pk)
-    if ApiToken.objects.filter(team=access.team, revoked_at=None).count() >= TOKENS_PER_TEAM:
+    if ApiToken.objects.filter(team=access.team, revoked_at=None, expires_at__gt=Now()).count() >= TOKENS_PER_TEAM:
         raise TooLarge("quota.tokens")
     plain = new_token(TokenKind.API)
     token = ApiToken.objects.create(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from typing import Any
+
 from django.db.models import Model, QuerySet
 from django.utils.text import slugify
 
@@ -17,6 +19,17 @@ def clean_line(text: str, *, limit: int) -> str:
     plain = ANSI.sub("", text[: limit * 8])
     kept = "".join(" " if sign in "\t\r\n" else sign for sign in plain if sign in "\t\r\n" or unicodedata.category(sign) not in HIDDEN)
     return " ".join(kept.split())[:limit].strip()
+
+
+def clean_json(value: Any, *, limit: int = 1024) -> Any:
+    """The same JSON with every text printable and at most ``limit`` characters long."""
+    if isinstance(value, str):
+        return clean_line(value, limit=limit)
+    if isinstance(value, dict):
+        return {clean_line(str(key), limit=limit): clean_json(item, limit=limit) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [clean_json(item, limit=limit) for item in value]
+    return value
 
 
 def free_slug(rows: QuerySet[Model], *, text: str, fallback: str, limit: int = 60) -> str:
