@@ -11,22 +11,27 @@ from django.db.models import Model, QuerySet
 from django.utils.text import slugify
 
 ANSI = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-Z\\-_])")
+BLANKS = "\t\r\n"
 HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
 
 def clean_line(text: str, *, limit: int) -> str:
     """One printable line of at most ``limit`` characters: no ANSI codes, control or bidirectional marks."""
-    plain = ANSI.sub("", text[: limit * 8])
-    kept = "".join(" " if sign in "\t\r\n" else sign for sign in plain if sign in "\t\r\n" or unicodedata.category(sign) not in HIDDEN)
-    return " ".join(kept.split())[:limit].strip()
+    return " ".join(printable(text[: limit * 8]).split())[:limit].strip()
+
+
+def printable(text: str) -> str:
+    """The text without ANSI codes, control and bidirectional marks; line breaks and tabs become blanks."""
+    plain = ANSI.sub("", text)
+    return "".join(" " if sign in BLANKS else sign for sign in plain if sign in BLANKS or unicodedata.category(sign) not in HIDDEN)
 
 
 def clean_json(value: Any, *, limit: int = 1024) -> Any:
     """The same JSON with every text printable and at most ``limit`` characters long."""
     if isinstance(value, str):
-        return clean_line(value, limit=limit)
+        return printable(value[:limit])
     if isinstance(value, dict):
-        return {clean_line(str(key), limit=limit): clean_json(item, limit=limit) for key, item in value.items()}
+        return {printable(str(key)[:limit]): clean_json(item, limit=limit) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [clean_json(item, limit=limit) for item in value]
     return value
