@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-
 from typing import Any
 
 from django.db.models import Model, QuerySet

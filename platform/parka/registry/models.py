@@ -109,12 +109,8 @@ class UploadState(models.TextChoices):
 
 
 class Upload(TimedModel):
-    """A resumable (tus) upload. The row's offset is the truth; longer bytes on disk are cut.
+    """A resumable (tus) upload. The row's offset is the truth; longer bytes on disk are cut."""
 
-    ``late`` is there on rows of queries that compare ``expires_at`` with the database clock.
-    """
-
-    late: bool
     public_id = PublicIdField("upl")
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="uploads")
     user = models.ForeignKey(User, on_delete=models.CASCADE, null=True, related_name="uploads")

@@ -146,15 +146,19 @@ def _check_open_uploads(owner: Owner) -> None:
 
 
 def _owned(owner: Owner) -> QuerySet[Upload]:
-    return Upload.objects.filter(owned_by(owner)).select_related("artifact").annotate(late=Q(expires_at__lte=Now()))
+    return Upload.objects.filter(owned_by(owner)).select_related("artifact")
 
 
 def _usable(upload: Upload | None) -> Upload:
     if upload is None or upload.state == UploadState.ABORTED:
         raise NotFound("upload.unknown")
-    if upload.state == UploadState.EXPIRED or (upload.state == UploadState.OPEN and upload.late):
+    if upload.state == UploadState.EXPIRED or (upload.state == UploadState.OPEN and _is_late(upload)):
         raise Gone("upload.expired")
     return upload
+
+
+def _is_late(upload: Upload) -> bool:
+    return Upload.objects.filter(pk=upload.pk, expires_at__lte=Now()).exists()
 
 
 def _end(upload: Upload, state: UploadState) -> bool:
