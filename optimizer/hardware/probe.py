@@ -7,15 +7,18 @@ import os
 import platform
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from optimizer.hardware.cores import allowed_cores
 from optimizer.hardware.cpu import DOT_INT8, MATRIX_BF16, MATRIX_INT8, Cpu, read_cpu
 from optimizer.hardware.power import power_tier
-from optimizer.sandbox import ChildJob, Limits, Sandbox
+from optimizer.sandbox.job import ChildJob, Limits
 from optimizer.specs import HardwareProfile
+
+if TYPE_CHECKING:
+    from optimizer.sandbox import Sandbox
 
 RUNTIMES = ("onnxruntime", "openvino", "torch", "numpy", "onnx", "onnxslim")
 BENCHMARK_LIMIT_S = 90.0
@@ -53,6 +56,8 @@ def probe(*, benchmark: bool = True, sandbox: Sandbox | None = None) -> Hardware
 def run_benchmarks(params: dict[str, Any], *, sandbox: Sandbox | None) -> dict[str, Any]:
     """Result of ``optimizer.hardware.peaks:measure``; empty when the child failed (a profile without peaks is still a profile)."""
     if sandbox is None:
+        from optimizer.sandbox import Sandbox  # children that only count cores need no supervisor
+
         with tempfile.TemporaryDirectory(prefix="parka-") as folder:
             own = Sandbox(root=Path(folder))
             try:
