@@ -80,6 +80,7 @@ MAGICS: tuple[tuple[int, bytes, FileKind], ...] = (
     (0, b"%PDF", FileKind.IMAGE),
     (0, b"version https://git-lfs", FileKind.LFS_POINTER),
 )
+OLD_PICKLE_STARTS = frozenset(bytes([opcode]) for opcode in b"(])}cISVFLNiXUGKMJT")
 AFTER_IR_VERSION = frozenset(bytes([tag]) for tag in (0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42, 0x72, 0xA2, 0xCA)) | {b""}
 EXTENSIONS: dict[str, frozenset[FileKind]] = {
     ".onnx": frozenset({FileKind.ONNX}),
@@ -187,12 +188,15 @@ def _is_pickle(head: bytes, *, size: int, last: bytes) -> bool:
         return True
     if head[:2] in (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda"):
         return _inflates_to_pickle(head)
-    if last != b"." or head[:1] not in (b"(", b"]", b"}", b"c", b"I", b"S", b"V", b"F", b"L", b"N", b"i"):
+    if last != b"." or head[:1] not in OLD_PICKLE_STARTS:
         return False
+    decoded = 0
     try:
-        return sum(1 for _ in pickletools.genops(head)) > 1
-    except ValueError as error:
-        return size > len(head) and "exhausted" in str(error)
+        for _ in pickletools.genops(head):
+            decoded += 1
+    except ValueError:
+        return size > len(head) and decoded > 8
+    return decoded > 1
 
 
 def _inflates_to_pickle(head: bytes) -> bool:
