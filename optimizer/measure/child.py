@@ -1,0 +1,132 @@
+"""Child entries that time a model: ``stream`` (one fresh start) and ``hold`` (kept open for interleaved screening)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from optimizer.backends import backend
+from optimizer.backends.base import Feeds, Session
+from optimizer.codec import from_jsonable
+from optimizer.errors import InputError
+from optimizer.measure.harness import Call, StreamPlan, draw_order, measure, run_stream, warm_up
+from optimizer.sandbox.context import ChildContext
+from optimizer.specs import BackendSettings
+
+LABEL = "label"
+ROUND_SAMPLES_SENT = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A loaded session with its inputs in memory; load time counts from the start of the process."""
+
+    session: Session
+    call: Call
+    load_ns: int
+    first_ns: int
+
+
+def stream(context: ChildContext) -> dict[str, Any]:
+    """One fresh start. Binds ``model`` (folder), ``inputs`` (folder); params ``entry backend settings shapes indices seed block_s
+    min_iterations max_s``. Writes ``samples.npy`` int64 ``[n, 2]`` (issued, completed).
+    """
+    opened = open_model(context)
+    result = run_stream(opened.call, plan_of(context.params))
+    np.save(context.out_dir / "samples.npy", np.stack([result.issued_ns, result.completed_ns], axis=1))
+    facts = opened.session.facts()
+    opened.session.close()
+    return {
+        "n": len(result.issued_ns),
+        "load_ns": opened.load_ns,
+        "first_ns": opened.first_ns,
+        "warmup": result.warmup,
+        "warmup_calls": result.warmup_calls,
+        "steady": result.warmup != "no_steady_state",
+        "calls_per_sample": result.calls_per_sample,
+        "timer_overhead_ns": result.timer_overhead_ns,
+        "p50_ns": result.median_ns,
+        "facts": facts,
+    }
+
+
+def hold(context: ChildContext) -> dict[str, Any]:
+    """Kept open: after the gate it answers ``{"cmd": "round", "s": 0.25}`` with the round's samples, until ``{"cmd": "stop"}``."""
+    opened = open_model(context)
+    plan = plan_of(context.params)
+    gate, _, typical_ns = warm_up(opened.call, plan, clock=time.perf_counter_ns)
+    context.reply(
+        {
+            "load_ns": opened.load_ns,
+            "first_ns": opened.first_ns,
+            "typical_ns": typical_ns,
+            "steady": gate.steady,
+            "warmup": gate.warmup_class,
+            "facts": opened.session.facts(),
+        }
+    )
+    order, rounds = draw_order(plan), 0
+    for command in context.commands():
+        if command["cmd"] == "stop":
+            break
+        context.reply(one_round(opened.call, order, seconds=float(command["s"])))
+        rounds += 1
+    opened.session.close()
+    return {"rounds": rounds}
+
+
+def one_round(call: Call, order: list[int], *, seconds: float) -> dict[str, Any]:
+    """Calls for about ``seconds`` (at least three): their number, median and (thinned) durations in ns."""
+    plan = StreamPlan(inputs=len(order), seed=0, measure_s=seconds, min_iterations=3, max_s=max(10.0, 20 * seconds))
+    issued, completed = measure(call, order, plan, per_sample=1, clock=time.perf_counter_ns)
+    durations = np.array(completed, np.int64) - np.array(issued, np.int64)
+    step = -(-len(durations) // ROUND_SAMPLES_SENT)
+    return {"n": len(durations), "median_ns": float(np.median(durations)), "samples_ns": durations[::step].tolist()}
+
+
+def open_model(context: ChildContext) -> Opened:
+    """Load the model and serve the first request."""
+    params = context.params
+    feeds = read_feeds(context, indices=[int(index) for index in params["indices"]])
+    shapes = {name: tuple(shape) for name, shape in (params.get("shapes") or {}).items()}
+    settings = from_jsonable(BackendSettings, params["settings"])
+    session = backend(params["backend"]).open(context.path("model") / params["entry"], settings, shapes=shapes or None)
+    ready = time.perf_counter_ns()
+    call = caller(session, feeds)
+    begin = time.perf_counter_ns()
+    call(0)
+    return Opened(session=session, call=call, load_ns=ready - context.started_ns, first_ns=time.perf_counter_ns() - begin)
+
+
+def caller(session: Session, feeds: list[Feeds]) -> Call:
+    """The call under the clock: an input number in, a synchronised inference behind it."""
+    run: Callable[[Feeds], object] = session.run
+
+    def call(number: int) -> object:
+        return run(feeds[number])
+
+    return call
+
+
+def read_feeds(context: ChildContext, *, indices: list[int]) -> list[Feeds]:
+    """The chosen inputs, each array contiguous. Raises InputError ``input.none``."""
+    if not indices:
+        raise InputError("input.none", "There is no input to measure with.")
+    with np.load(context.path("inputs") / "inputs.npz", allow_pickle=False) as file:
+        columns = {name: file[name] for name in file.files if name != LABEL}
+    return [{name: np.ascontiguousarray(column[index]) for name, column in columns.items()} for index in indices]
+
+
+def plan_of(params: dict[str, Any]) -> StreamPlan:
+    return StreamPlan(
+        inputs=len(params["indices"]),
+        seed=int(params["seed"]),
+        measure_s=float(params.get("block_s", 1.0)),
+        min_iterations=int(params.get("min_iterations", 30)),
+        max_s=float(params.get("max_s", 20.0)),
+        warmup_max_s=float(params.get("warmup_max_s", 10.0)),
+    )
