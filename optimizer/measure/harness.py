@@ -7,6 +7,7 @@ import time
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -80,7 +81,7 @@ def run_stream(call: Call, plan: StreamPlan, *, clock: Clock = time.perf_counter
 def timer_overhead_ns(clock: Clock) -> int:
     """Median distance of two consecutive readings of the clock, at least 1."""
     readings = [clock() for _ in range(OVERHEAD_PROBES)]
-    return max(1, round(median(after - before for before, after in zip(readings, readings[1:], strict=False))))
+    return max(1, round(median(after - before for before, after in pairwise(readings))))
 
 
 def warm_up(call: Call, plan: StreamPlan, *, clock: Clock) -> tuple[ThreeWindowGate, int, float]:
