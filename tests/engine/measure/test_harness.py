@@ -55,7 +55,7 @@ def test_the_cap_ends_a_stream_that_is_too_slow():
 
 
 def test_a_slow_beginning_stays_outside_the_measured_stream():
-    world = World(lambda count: 50 * MS if count <= 20 else 5 * MS)
+    world = World(lambda count: max(5, 100 - 5 * count) * MS)
     stream = run_stream(world.call, plan(), clock=world.clock)
     assert stream.warmup is WarmupClass.WARMUP
     assert stream.median_ns == pytest.approx(5 * MS, rel=0.01)
