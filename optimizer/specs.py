@@ -27,16 +27,24 @@ class TaskKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorSpec:
-    """A graph input or output. ``dtype`` is a numpy name or ``string``; a dim is a size, a symbol or None (unknown)."""
+    """A graph input or output. ``dtype`` is a numpy name or ``string``; a dim is a size, a symbol or None (unknown).
+
+    ``ranked`` is False when not even the number of dims is declared. What is no tensor has its kind as dtype (``sequence``).
+    """
 
     name: str
     dtype: str
     shape: tuple[int | str | None, ...]
+    ranked: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """What inspection learned of a model without executing it."""
+    """What inspection learned of a model without executing it.
+
+    ``flops`` and ``traffic_bytes`` hold for one call at ``bindings``; ``precisions`` are weight bytes per dtype; ``vocabularies``
+    are the rows of the table that an integer input indexes; ``charset`` are the printable ASCII characters a text reader knows.
+    """
 
     schema_version: int = SCHEMA_VERSION
     format: str
@@ -64,6 +72,8 @@ class ModelCard:
     state_pairs: tuple[tuple[str, str], ...] = ()
     external_files: tuple[str, ...] = ()
     task: TaskKind = TaskKind.GENERIC
+    vocabularies: dict[str, int] = field(default_factory=dict)
+    charset: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
