@@ -108,6 +108,7 @@ INSTALLED_APPS = [
     "parka.embedded",
 ]
 MIDDLEWARE = [
+    "parka.api.middleware.api_edge",
     "django.middleware.security.SecurityMiddleware",
     "servestatic.middleware.ServeStaticMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -208,7 +209,7 @@ USE_I18N = False
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "parka.api.authentication.TokenAuthentication",
-        "rest_framework.authentication.SessionAuthentication",
+        "parka.api.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate, ParamSpec, cast
 
+from allauth.account.authentication import get_authentication_records
 from django.conf import settings
 from django.contrib.auth import login
 from django.contrib.auth.decorators import login_required
@@ -20,6 +22,7 @@ from parka.core.addresses import client_address
 from parka.core.errors import Forbidden
 
 Args = ParamSpec("Args")
+RECENT_S = 600
 BACKEND = settings.AUTHENTICATION_BACKENDS[0]
 
 
@@ -39,6 +42,12 @@ def team_page(
         return view(request, request_access(request, team), *args, **kwargs)
 
     return cast(Callable[Concatenate[HttpRequest, str, Args], HttpResponseBase], page)
+
+
+def signed_in_recently(request: HttpRequest) -> bool:
+    """Whether the person typed a password within the last ten minutes: asked before tokens, roles and agents change."""
+    records = get_authentication_records(request, request.user if request.user.is_authenticated else None)
+    return any(time.time() - record["at"] < RECENT_S for record in records)
 
 
 @never_cache

@@ -1,3 +1,10 @@
-from django.urls import path  # noqa: F401
+"""Addresses of the public API; an API token is bound to one team, so no address names a team."""
 
-urlpatterns: list = []
+from django.urls import path
+
+from parka.api import uploads
+
+urlpatterns = [
+    path("uploads", uploads.uploads_root, name="api_uploads"),
+    path("uploads/<str:upload_id>", uploads.upload_detail, name="api_upload"),
+]

@@ -15,6 +15,7 @@ GENERAL = {
     "request.invalid": "Some fields are not valid; see the list of errors.",
     "request.media_type": "This address does not read that content type; send application/json.",
     "request.not_acceptable": "This address answers with application/json only.",
+    "request.cursor": "This cursor is not valid; start from the first page.",
     "request.too_large": "The body is larger than this address accepts.",
     "request.precondition": "The object changed since you read it; read it again and repeat the change.",
     "request.csrf": "The form has expired; reload the page and try again.",

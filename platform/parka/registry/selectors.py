@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db.models import Count, OuterRef, QuerySet, Subquery, Sum
+from django.db.models.functions import Now
 
 from parka.accounts.access import Access, Capability
 from parka.accounts.models import Team
@@ -90,3 +91,8 @@ def storage_used_bytes(team: Team) -> int:
     kept = Artifact.objects.filter(team=team, missing=False).aggregate(total=Sum("size_bytes"))["total"] or 0
     reserved = Upload.objects.filter(team=team, state=UploadState.OPEN).aggregate(total=Sum("size_bytes"))["total"] or 0
     return int(kept) + int(reserved)
+
+
+def open_uploads(owner: Owner) -> QuerySet[Upload]:
+    """Uploads of the owner that still take pieces, newest first."""
+    return uploads(owner).filter(state=UploadState.OPEN, expires_at__gt=Now())

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from django.conf import settings
 
@@ -38,7 +38,7 @@ def sole_writer(public_id: str) -> Iterator[None]:
         yield
 
 
-def write_piece(public_id: str, *, offset: int, piece: BinaryIO) -> None:
+def write_piece(public_id: str, *, offset: int, piece: IO[bytes]) -> None:
     """Make the part exactly ``offset`` bytes plus the piece, durably. Raises StorageFull ``storage.full``."""
     with disk_full_is_refused():
         descriptor = os.open(part_path(public_id), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

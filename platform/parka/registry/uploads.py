@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from django.db import transaction
 from django.db.models import Q, QuerySet
@@ -69,7 +69,7 @@ def upload_of(owner: Owner, public_id: str) -> Upload:
     return _usable(upload)
 
 
-def append(owner: Owner, public_id: str, *, offset: int, piece: BinaryIO, length: int) -> Upload:
+def append(owner: Owner, public_id: str, *, offset: int, piece: IO[bytes], length: int) -> Upload:
     """Write a spooled piece at the row's offset; the last piece completes the upload.
 
     One short transaction: lock the row, compare, write, fsync, advance. Raises Conflict ``upload.offset``,
