@@ -26,7 +26,7 @@ def change_of(name: str, ratio: Measurement, *, margin: float) -> Change:
     return Change(kpi=name, ratio=ratio, effect=effect_of(low, high, margin=margin))
 
 
-def same_configuration(name: str) -> Measurement:
+def same_configuration() -> Measurement:
     """The baseline against itself: exactly 1, by identity."""
     return Measurement(
         kpi="speedup_ratio", value=1.0, unit=kpi("speedup_ratio").unit, ci_low=1.0, ci_high=1.0, n=1, n_eff=1, method="exact"
