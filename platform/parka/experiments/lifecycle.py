@@ -22,6 +22,7 @@ from parka.core.codes import sentence
 from parka.core.errors import Conflict, NotFound
 from parka.experiments.models import ACTIVE, TERMINAL, Phase, Run, RunEvent, RunState
 from parka.fleet.models import Agent, AgentState
+from parka_agent.protocol import RunDirective
 
 LEASE = timedelta(seconds=75)
 CANCEL_GRACE = timedelta(seconds=45)
@@ -72,14 +73,6 @@ TRANSITIONS: dict[Event, Transition] = {
     Event.CANCEL_REQUESTED: Transition(source=RunState.RUNNING, target=RunState.CANCELLING),  # 11
     Event.CANCELLED: Transition(source=RunState.CANCELLING, target=RunState.CANCELLED),  # 13, 14
 }
-
-
-class Directive(StrEnum):
-    """What a heartbeat tells the agent about one run."""
-
-    CONTINUE = "continue"
-    CANCEL = "cancel"
-    LOST = "lost"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,15 +147,15 @@ def claim_run(agent: Agent, request: ClaimRequest) -> Run | None:
         return None
 
 
-def heartbeat(fence: Fence, sign: Sign) -> Directive:
+def heartbeat(fence: Fence, sign: Sign) -> RunDirective:
     """Prolong the lease of the execution that speaks and tell it how to go on."""
     shown = {"phase": sign.phase, "progress": sign.progress}
     if fence.rows.filter(LEASE_LIVE, state=RunState.RUNNING).update(lease_expires_at=Now() + LEASE, **shown):
-        return Directive.CONTINUE
+        return RunDirective.CONTINUE
     until_deadline = Least(Now() + LEASE, F("cancel_deadline_at"))
     if fence.rows.filter(state=RunState.CANCELLING).update(lease_expires_at=until_deadline):
-        return Directive.CANCEL
-    return Directive.LOST
+        return RunDirective.CANCEL
+    return RunDirective.LOST
 
 
 def request_cancel(run: Run) -> RunState:
