@@ -5,41 +5,31 @@ The process that runs this holds a database connection and therefore never parse
 
 from __future__ import annotations
 
-from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import structlog
-from django.core.cache import cache
 from django.db import transaction
-from django.db.models.functions import Now
 
 from optimizer.errors import EngineError
 from optimizer.sandbox import ChildFailure, ChildJob, ChildOutcome, Level, Limits, Sandbox
 from optimizer.units import GIB, MIB
 from parka import env
 from parka.accounts.access import Access
-from parka.celery import app
 from parka.core.blobs import BlobStore
 from parka.core.errors import NotFound, Unavailable
 from parka.core.text import clean_json
 from parka.registry import services
-from parka.registry.models import Artifact, Dataset, Intake, Model, ModelVersion
+from parka.registry.models import Artifact, Dataset, Model, ModelVersion
 from parka.registry.spool import spool_root
+from parka.workflow.queue import ServerTask, enqueue
 
 log = structlog.get_logger(__name__)
 LIMITS = Limits(wall_s=60.0, cpu_s=60, memory_bytes=2 * GIB, file_bytes=8 * GIB, out_bytes=8 * GIB, processes=64, log_bytes=1 * MIB)
-STALE_AFTER = timedelta(seconds=90)
-RESEND_EVERY_S = 120
 ENTRIES: dict[type, str] = {
     ModelVersion: "optimizer.formats.child:ingest_model",
     Dataset: "optimizer.formats.child:ingest_dataset",
-}
-TASKS: dict[type, str] = {
-    ModelVersion: "parka.workflow.tasks.ingest_version",
-    Dataset: "parka.workflow.tasks.ingest_dataset",
 }
 
 
@@ -47,7 +37,7 @@ TASKS: dict[type, str] = {
 def submit_version(access: Access, *, artifact: Artifact, model: Model | None = None, name: str = "") -> ModelVersion:
     """Register an uploaded model and have it inspected."""
     version = services.register_version(access, artifact=artifact, model=model, name=name)
-    transaction.on_commit(partial(send, ModelVersion, version.pk))
+    enqueue(ServerTask.INGEST_VERSION, version.pk)
     return version
 
 
@@ -55,7 +45,7 @@ def submit_version(access: Access, *, artifact: Artifact, model: Model | None = 
 def submit_dataset(access: Access, *, artifact: Artifact, name: str = "", metric: str = "") -> Dataset:
     """Register an uploaded dataset and have it inspected."""
     dataset = services.register_dataset(access, artifact=artifact, name=name, metric=metric)
-    transaction.on_commit(partial(send, Dataset, dataset.pk))
+    enqueue(ServerTask.INGEST_DATASET, dataset.pk)
     return dataset
 
 
@@ -120,23 +110,3 @@ def settle(kind: type[ModelVersion] | type[Dataset], row_id: int, outcome: Child
         services.reject(row_id, kind=kind, code="child.output_invalid", message="")
     else:
         services.accept(row_id, kind=kind, card=clean_json(card))
-
-
-def send(kind: type[ModelVersion] | type[Dataset], row_id: int) -> None:
-    """Ask a worker to inspect; a broker that is down is logged and the sweeper asks again."""
-    try:
-        app.send_task(TASKS[kind], args=[row_id], queue="server.ingest", retry=False)
-    except Exception as error:
-        log.warning("intake.not_sent", kind=kind.__name__, row=row_id, error=str(error))
-
-
-def resend_waiting() -> int:
-    """Ask again for uploads that nobody has settled for 90 s; at most every two minutes per row."""
-    sent = 0
-    for kind in (ModelVersion, Dataset):
-        waiting = kind.objects.filter(state__in=[Intake.UPLOADED, Intake.INSPECTING], created_at__lte=Now() - STALE_AFTER)
-        for row_id in waiting.values_list("pk", flat=True)[:100]:
-            if cache.add(f"intake:resent:{kind.__name__}:{row_id}", 1, RESEND_EVERY_S):
-                send(kind, row_id)
-                sent += 1
-    return sent
