@@ -1,0 +1,423 @@
+"""The search as a pure ask/tell machine: no I/O, no clock of its own; elapsed seconds come in with every ask (measurement.md 8)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from optimizer.search.actions import (
+    Action,
+    Arm,
+    Build,
+    Built,
+    Finish,
+    Gate,
+    Gated,
+    MeasureStart,
+    Raced,
+    Result,
+    Screened,
+    ScreenRound,
+    Sealed,
+    SealedCheck,
+    Started,
+)
+from optimizer.search.appraise import Appraisal, appraise, needs_more
+from optimizer.search.arms import check_objective, is_speed, min_iterations
+from optimizer.search.field import Field, Known, Standing, Trial
+from optimizer.search.plan import Candidate, Plan
+from optimizer.search.race import Race
+from optimizer.search.recommend import OUT_OF_TIME, Evidence, conclude
+from optimizer.search.reserve import Costs, Reserve, Step
+from optimizer.search.screen import CERTAIN, ScreenLedger
+from optimizer.specs import Failure, NotTried, SearchSpec, Verdict
+
+ROUND_S = 0.25
+MIN_ROUNDS = 4
+MAX_ROUNDS = 8
+KEPT_BESIDE_NEW = 2
+TUNED_SURVIVORS = 2
+DOUBTFUL_CHECKS = 1
+BASELINE_STARTS = 5
+EXAMPLE_OVERHEAD = 1.3
+HOPEFUL = 0.05
+
+
+class Phase(StrEnum):
+    """Where the search stands; the names that a run displays."""
+
+    PREPARE = "prepare"
+    OPTIMISE = "optimise"
+    VERIFY = "verify"
+    RACE = "race"
+    BASELINE = "baseline"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What the driver knows before the start: time left, inputs and how many processes memory allows to be held open."""
+
+    total_s: float
+    synthetic: bool
+    sealed_available: int
+    sealed_needed: int
+    held_max: int = 5
+
+
+class SearchMachine:
+    """``ask(elapsed_s)`` for the next action, carry it out, ``tell`` its result; ends with ``Finish``, whatever is told."""
+
+    def __init__(self, plan: Plan, spec: SearchSpec, terms: Terms, *, costs: Costs | None = None, known: Mapping[str, Known] | None = None):
+        check_objective(spec.objective)
+        self.plan, self.spec, self.terms = plan, spec, terms
+        self.phase = Phase.PREPARE
+        self.costs = costs or Costs()
+        self.field = Field(waiting=list(plan.candidates), known=known or {})
+        self.baseline = self.field.enter(Candidate(recipe=plan.reference, accuracy_invariant=True, why="the untouched original"))
+        self.baseline.failure, self.baseline.standing = None, Standing.BUILDING
+        self.ledger = ScreenLedger(margin=spec.margin)
+        self.race: Race | None = None
+        self.starts: list[Arm] = []
+        self.not_tried: list[NotTried] = list(plan.not_tried)
+        self.fault: Failure | None = None
+        self._reserve = Reserve(budget=spec.budget, total_s=terms.total_s, costs=self.costs, min_iterations=min_iterations(spec))
+        self._random = random.Random(spec.seed)  # noqa: S311
+        self._visits: dict[int, int] = {}
+        self._strays = 0
+        self._starts_asked = 0
+        self._known_at_s = 0.0
+        self._sealed_n = 0
+        self._is_tuned = False
+        self._built_chains: set[str] = set()
+        self._finalists: list[int] = []
+        self._examined: set[int] = set()
+
+    def ask(self, elapsed_s: float) -> Action:
+        """The next thing to do, given the seconds used so far."""
+        steps = {
+            Phase.PREPARE: self._prepare,
+            Phase.OPTIMISE: self._optimise,
+            Phase.VERIFY: self._verify,
+            Phase.RACE: self._run_race,
+            Phase.BASELINE: self._measure_baseline,
+        }
+        while self.fault is None and self.phase is not Phase.DONE:
+            action = steps[self.phase](elapsed_s)
+            if action is not None:
+                return action
+        self.phase = Phase.DONE
+        return Finish(conclusion=conclude(self._evidence()))
+
+    def tell(self, result: Result) -> None:
+        """What came of an action."""
+        match result:
+            case Built():
+                self._take_built(result)
+            case Gated():
+                self._take_gated(result)
+            case Screened():
+                self._take_round(result)
+            case Sealed():
+                self._take_sealed(result)
+            case Raced():
+                assert_race(self.race).tell(result)
+            case Started():
+                self._take_start(result)
+
+    def appraisal(self, trial: int) -> Appraisal | None:
+        """A finalist as the race and the sealed check see it so far."""
+        if self.race is None or trial not in self.race.finalists:
+            return None
+        entrant = self.field.trials[trial]
+        return appraise(trial, race=self.race, spec=self.spec, sealed=entrant.sealed, size_bytes=entrant.size_bytes)
+
+    # prepare: Trial 0 is built and its outputs become the reference
+
+    def _prepare(self, elapsed_s: float) -> Action | None:
+        match self.baseline.standing:
+            case Standing.BUILDING:
+                return Build(trial=0, recipe=self.plan.reference)
+            case Standing.GATING:
+                return Gate(trial=0)
+            case _:
+                self._known_at_s = elapsed_s
+                self.phase = Phase.OPTIMISE
+                return None
+
+    # optimise: gate before timing, interleaved rounds, sequential elimination, settings for survivors only
+
+    def _optimise(self, elapsed_s: float) -> Action | None:
+        ends_s = self._search_ends_s()
+        if elapsed_s >= ends_s:
+            self._leave_search()
+            return None
+        gating = self.field.at(Standing.GATING)
+        if gating:
+            return Gate(trial=min(gating))
+        if self._has_room() and self._is_worth_entering(ends_s - elapsed_s):
+            return self._enter_next()
+        if self._is_round_due():
+            return self._round()
+        if self.field.waiting and self._has_room(parked=True):
+            self._park()
+            return None
+        if not self._is_tuned:
+            self._offer_settings()
+            return None
+        self._leave_search()
+        return None
+
+    def _search_ends_s(self) -> float:
+        sealed_s = self._reserve.sealed_s(self._sealed_examples(), finalists=self.spec.budget.finalists)
+        return self._reserve.search_ends_s(known_at_s=self._known_at_s, sealed_s=sealed_s)
+
+    def _sealed_examples(self) -> int:
+        """Fixed with the first sealed check, so that every finalist answers the same examples."""
+        return self._sealed_n or self._reserve.sealed_examples(available=self.terms.sealed_available, needed=self.terms.sealed_needed)
+
+    def _has_room(self, *, parked: bool = False) -> bool:
+        held = KEPT_BESIDE_NEW if parked else len(self.field.held)
+        return bool(self.field.waiting) and held < self.terms.held_max
+
+    def _is_worth_entering(self, left_s: float) -> bool:
+        """Whether the next candidate can still be built, gated and screened beside those that are owed rounds."""
+        candidate = self.field.waiting[0]
+        owed = max([MIN_ROUNDS, *(MIN_ROUNDS - self.ledger.count(trial) for trial in self.field.held)])
+        rounds_s = owed * (2 + len(self.field.held)) * ROUND_S
+        cost_s = self._build_s(candidate) + self.costs.of(Step.GATE) + self.costs.of(Step.OPEN) + rounds_s
+        if cost_s <= left_s:
+            return True
+        self._drop_waiting(candidate)
+        return bool(self.field.waiting) and self._is_worth_entering(left_s)
+
+    def _build_s(self, candidate: Candidate) -> float:
+        chain = chain_key(candidate)
+        return 0.0 if not candidate.recipe.passes or chain in self._built_chains else self.costs.of(Step.BUILD)
+
+    def _drop_waiting(self, *candidates: Candidate) -> None:
+        for candidate in candidates:
+            self.field.waiting.remove(candidate)
+            self.not_tried.append(NotTried(label=candidate.recipe.label, reason=OUT_OF_TIME))
+
+    def _enter_next(self) -> Action | None:
+        trial = self.field.enter(self.field.waiting.pop(0))
+        return None if trial.failure else Build(trial=trial.index, recipe=trial.recipe)
+
+    def _is_round_due(self) -> bool:
+        counts = [self._visits.get(trial, 0) for trial in self.field.held]
+        if not counts:
+            return False
+        if min(counts) < MIN_ROUNDS:
+            return True
+        is_last_field = self._is_tuned and not self.field.waiting
+        return is_last_field and len(self.field.held) > 1 and min(counts) < MAX_ROUNDS
+
+    def _round(self) -> ScreenRound:
+        order = [0, *sorted(self.field.held)]
+        self._random.shuffle(order)
+        for trial in order:
+            self._visits[trial] = self._visits.get(trial, 0) + 1
+        return ScreenRound(order=tuple(order), seconds=ROUND_S)
+
+    def _park(self) -> None:
+        """Make room: close all but the best of those that had their rounds; they stay in the ranking."""
+        for trial in self._ranking(self.field.held)[KEPT_BESIDE_NEW:]:
+            self.field.trials[trial].standing = Standing.PARKED
+
+    def _offer_settings(self) -> None:
+        self._is_tuned = True
+        for index in self._ranking(self.field.at(Standing.HELD, Standing.PARKED))[:TUNED_SURVIVORS]:
+            trial = self.field.trials[index]
+            trial.is_tuned = True
+            self.field.offer(self.plan.tune(trial.candidate))
+        self._park()
+
+    def _leave_search(self) -> None:
+        self._drop_waiting(*list(self.field.waiting))
+        for index in self.field.at(Standing.BUILDING, Standing.GATING):
+            self.field.trials[index].standing = Standing.PARKED
+        self.phase = Phase.VERIFY
+
+    # verify: the sealed check of each finalist, before the race
+
+    def _verify(self, elapsed_s: float) -> Action | None:
+        left_s = self.terms.total_s - elapsed_s
+        examples = self._sealed_examples()
+        size = self._reserve.affordable(left_s - self._reserve.sealed_s(examples, finalists=1))
+        for index in self._contenders():
+            if size is None or len(self._finalists) >= size.finalists or self._is_out_of_reach(index):
+                break
+            trial = self.field.trials[index]
+            if trial.sealed is None and index not in self._examined:
+                self._examined.add(index)
+                self._sealed_n = examples
+                return SealedCheck(trial=index, examples=examples)
+            if trial.sealed and trial.sealed.verdict is Verdict.PASS and index not in self._finalists:
+                self._finalists.append(index)
+        self._start_race(left_s)
+        return None
+
+    def _contenders(self) -> list[int]:
+        """Who may be checked on the sealed examples, fastest first; of the doubtful only the fastest."""
+        able = {index for index in self.field.screened if self.field.trials[index].failure is None and self.is_eligible(index)}
+        hopeful = [index for index in self.ledger.ranking(able) if self._is_hopeful(index)]
+        doubtful = [index for index in hopeful if not self._is_promising(index)][DOUBTFUL_CHECKS:]
+        return [index for index in hopeful if index not in doubtful]
+
+    def _is_hopeful(self, index: int) -> bool:
+        if is_speed(self.spec.objective):
+            return self.ledger.may_win(index) >= HOPEFUL
+        return self.ledger.slower_than_baseline(index) < CERTAIN
+
+    def _is_out_of_reach(self, index: int) -> bool:
+        """A second finalist is raced only if it might be the better one."""
+        return bool(self._finalists) and self.ledger.beaten_by(self._finalists[0], index) >= CERTAIN
+
+    def is_eligible(self, index: int) -> bool:
+        """On synthetic inputs only what agrees with Trial 0 to rounding may win (measurement.md 9)."""
+        gate = self.field.trials[index].gate
+        return gate is not None and gate.verdict is not Verdict.FAIL and (gate.invariant or not self.terms.synthetic)
+
+    def _is_promising(self, index: int) -> bool:
+        """Eligible, and the gate's own values lie on the good side of their limits."""
+        gate = self.field.trials[index].gate
+        return gate is not None and self.is_eligible(index) and gate.meets_limits
+
+    def _ranking(self, trials: set[int]) -> list[int]:
+        """Fastest first, the promising before all others."""
+        order = self.ledger.ranking(trials)
+        return sorted(order, key=lambda index: not self._is_promising(index))
+
+    # race, or a few starts of Trial 0 alone
+
+    def _start_race(self, left_s: float) -> None:
+        size = next((one for one in self._reserve.sizes() if self._fits(one.looks[-1], left_s)), None)
+        if not self._finalists or size is None:
+            self.phase = Phase.BASELINE
+            return
+        self.race = Race(
+            finalists=tuple(self._finalists),
+            looks=self.spec.budget.looks,
+            margin=self.spec.margin,
+            objective=self.spec.objective,
+            seed=self.spec.seed,
+            sizes={index: trial.size_bytes for index, trial in self.field.trials.items()},
+            wants_more=self._wants_more,
+        )
+        self.phase = Phase.RACE
+
+    def _fits(self, blocks: int, left_s: float) -> bool:
+        return blocks * self._reserve.block_s(len(self._finalists)) <= left_s
+
+    def _wants_more(self, trial: int) -> bool:
+        appraisal = self.appraisal(trial)
+        return appraisal is not None and needs_more(appraisal)
+
+    def _run_race(self, elapsed_s: float) -> Action | None:
+        race = assert_race(self.race)
+        block = race.ask(left_s=self.terms.total_s - elapsed_s, block_s=self._reserve.block_s(len(race.running)))
+        if block is None:
+            self.phase = Phase.DONE if race.blocks else Phase.BASELINE
+        return block
+
+    def _measure_baseline(self, elapsed_s: float) -> Action | None:
+        has_time = elapsed_s + self._reserve.start_s() <= self.terms.total_s
+        if len(self.starts) >= BASELINE_STARTS or self._starts_asked > BASELINE_STARTS or not has_time:
+            self.phase = Phase.DONE
+            return None
+        self._starts_asked += 1
+        return MeasureStart(trial=0, index=len(self.starts))
+
+    # results
+
+    def _take_built(self, result: Built) -> None:
+        trial = self.field.trials[result.trial]
+        if result.failure:
+            self._take_failure(trial, result.failure)
+            return
+        trial.size_bytes = result.size_bytes
+        trial.standing = Standing.GATING
+        chain = chain_key(trial.candidate)
+        if trial.recipe.passes and chain not in self._built_chains:
+            self._built_chains.add(chain)
+            self.costs.observe(Step.BUILD, result.seconds)
+        if trial.index and trial.gate:
+            self.field.take_gate(trial.index, trial.gate)
+
+    def _take_gated(self, result: Gated) -> None:
+        trial = self.field.trials[result.trial]
+        if result.failure or result.fidelity is None:
+            self._take_failure(trial, result.failure or Failure(code="gate.no_result", detail="The gate gave no result."))
+            return
+        self.costs.observe(Step.GATE, result.seconds)
+        if trial.index:
+            self.field.take_gate(trial.index, result.fidelity)
+        else:
+            trial.gate, trial.standing = result.fidelity, Standing.HELD
+
+    def _take_failure(self, trial: Trial, failure: Failure) -> None:
+        """A failed trial is out; Trial 0 killed from outside is tried once more, else nothing can be said at all."""
+        if trial.index:
+            self.field.fail(trial.index, failure)
+        elif failure.stray and self._strays == 0:
+            self._strays += 1
+        else:
+            self.fault = failure
+
+    def _take_round(self, result: Screened) -> None:
+        for index, failure in result.failures.items():
+            self._take_failure(self.field.trials[index], failure)
+        for seconds in result.opened_s.values():
+            self.costs.observe(Step.OPEN, seconds)
+        if result.medians_ns.get(0):
+            self.costs.median_s = result.medians_ns[0] / 1e9
+            self.costs.example_s = EXAMPLE_OVERHEAD * self.costs.median_s
+        self.ledger.add(result.medians_ns)
+        self._eliminate()
+
+    def _eliminate(self) -> None:
+        """The doubtful and the ineligible never drive out a promising one."""
+        seen = {index for index in self.field.held if self.ledger.count(index) >= MIN_ROUNDS - 1}
+        promising = {index for index in seen if self._is_promising(index)}
+        beaten = self.ledger.dominated(promising) | (self.ledger.dominated(seen) - promising)
+        for index in beaten:
+            self.field.trials[index].standing = Standing.BEATEN
+
+    def _take_sealed(self, result: Sealed) -> None:
+        trial = self.field.trials[result.trial]
+        trial.sealed = result.fidelity
+        if result.failure or result.fidelity is None:
+            self.field.fail(result.trial, result.failure or Failure(code="sealed.no_result", detail="The sealed check gave no result."))
+
+    def _take_start(self, result: Started) -> None:
+        if result.arm is not None:
+            self.starts.append(result.arm)
+
+    def _evidence(self) -> Evidence:
+        appraisals = [one for index in self._finalists if (one := self.appraisal(index))]
+        return Evidence(
+            spec=self.spec,
+            field=self.field,
+            ledger=self.ledger,
+            race=self.race,
+            appraisals=tuple(appraisals),
+            not_tried=tuple(self.not_tried),
+            synthetic=self.terms.synthetic,
+            fault=self.fault,
+            eligible=frozenset(index for index in self.field.trials if index and self.is_eligible(index)),
+        )
+
+
+def chain_key(candidate: Candidate) -> str:
+    """Identity of what must be built: the passes without the settings."""
+    return repr([(step.name, sorted(step.params.items())) for step in candidate.recipe.passes])
+
+
+def assert_race(race: Race | None) -> Race:
+    """The race, once it has begun. Raises RuntimeError when a block is told before one was asked for."""
+    if race is None:
+        raise RuntimeError("no race block was asked for")
+    return race

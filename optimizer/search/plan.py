@@ -1,0 +1,46 @@
+"""The plan: which recipes to try, in which order, and what was left out with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from optimizer.specs import NotTried, Recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A recipe worth trying. ``prior_speedup`` is a guess that only orders the queue; it proves nothing."""
+
+    recipe: Recipe
+    accuracy_invariant: bool
+    why: str
+    prior_speedup: float = 1.0
+
+
+def no_tuning(_candidate: Candidate) -> tuple[Candidate, ...]:
+    """The tuner of a plan without settings variants."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Trial 0's recipe, candidates in the order they are tried, and a pure function that proposes settings for a survivor."""
+
+    reference: Recipe
+    candidates: tuple[Candidate, ...]
+    not_tried: tuple[NotTried, ...] = ()
+    tune: Callable[[Candidate], tuple[Candidate, ...]] = field(default=no_tuning)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """Computed before the start: seconds in total and by part, sealed examples the accuracy check needs, and what stands in the way."""
+
+    low_s: float
+    high_s: float
+    parts: dict[str, float]
+    trials: int
+    sealed_needed: int
+    problems: tuple[str, ...] = ()
+    least_s: float = 0.0

@@ -1,0 +1,204 @@
+"""The final race: blocks of fresh processes, looks at fixed counts, reruns decided by telemetry alone (measurement.md 6, 7)."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+
+from optimizer.measure.compare import PairedEffect, look_errors, paired_effect
+from optimizer.search.actions import Arm, RaceBlock, Raced
+from optimizer.search.arms import GUARDED_KPIS, SIZE, is_speed, log_speedups, raced_kpi
+from optimizer.specs import Effect, Failure
+
+RERUN_SHARE = 0.25
+
+
+class RaceEnd(StrEnum):
+    """Why the race stopped."""
+
+    DECIDED = "decided"
+    LOOKS_USED = "looks_used"
+    TIME = "time"
+    TOO_NOISY = "too_noisy"
+    BASELINE_LOST = "baseline_lost"
+    NO_FINALISTS = "no_finalists"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standoff:
+    """One finalist against the baseline at a look: the objective's effect and the guard on speed."""
+
+    trial: int
+    look: int
+    blocks: int
+    error: float
+    effect: PairedEffect
+    guard: dict[str, PairedEffect]
+    ratios: tuple[float, ...]
+
+    @property
+    def guard_holds(self) -> bool | None:
+        """True: proven not slower by over the margin; False: proven slower; None: open."""
+        if any(effect.effect is Effect.SLOWER for effect in self.guard.values()):
+            return False
+        return True if all(effect.not_slower for effect in self.guard.values()) else None
+
+    @property
+    def decided(self) -> bool:
+        return self.effect.effect is not Effect.INCONCLUSIVE and self.guard_holds is not None
+
+    @property
+    def beats_baseline(self) -> bool:
+        return self.effect.effect is Effect.FASTER and bool(self.guard_holds)
+
+
+@dataclass(slots=True, kw_only=True)
+class Race:
+    """Pure: asks for blocks, is told how they ran, and looks only at the counts fixed before it began.
+
+    ``sizes`` are model sizes in bytes per trial, for the objective that is known without timing.
+    ``wants_more`` may keep a decided race going to the next look (a target that is still unproven).
+    """
+
+    finalists: tuple[int, ...]
+    looks: tuple[int, ...]
+    margin: float
+    objective: str
+    seed: int
+    sizes: dict[int, int] = field(default_factory=dict)
+    wants_more: Callable[[int], bool] = lambda _trial: False
+    blocks: list[Raced] = field(default_factory=list)
+    invalid: list[Raced] = field(default_factory=list)
+    lost: dict[int, Failure] = field(default_factory=dict)
+    standoffs: dict[int, Standoff] = field(default_factory=dict)
+    end: RaceEnd | None = None
+    _retried: set[int] = field(default_factory=set)
+    _looked: int = 0
+    _block_s: list[float] = field(default_factory=list)
+
+    def ask(self, *, left_s: float, block_s: float) -> RaceBlock | None:
+        """The next block, or None when the race is over; ``block_s`` is the expected cost of a block."""
+        cost_s = float(np.median(self._block_s)) if self._block_s else block_s
+        if self.end is None and left_s < cost_s * self._blocks_that_must_fit():
+            self.end = RaceEnd.TIME
+        if self.end is not None:
+            return None
+        index = len(self.blocks)
+        return RaceBlock(index=index, order=self._order(index))
+
+    def tell(self, block: Raced) -> None:
+        """Take a block as it ran; it counts only whole and undisturbed."""
+        self._block_s.append(block.seconds)
+        failures = {**block.failures, **self._missing(block)}
+        if failures:
+            self._take_failures(failures)
+        elif not block.valid:
+            self.invalid.append(block)
+            self._check_noise()
+        else:
+            self.blocks.append(block)
+            if len(self.blocks) == self.looks[self._looked]:
+                self._look()
+
+    def _blocks_that_must_fit(self) -> int:
+        """After a look a new stretch begins only if the next look is within reach; within a stretch one block at a time."""
+        at_look = len(self.blocks) in (0, *self.looks)
+        return self.looks[self._looked] - len(self.blocks) if at_look else 1
+
+    def _missing(self, block: Raced) -> dict[int, Failure]:
+        absent = {0, *self.running} - set(block.arms) - set(block.failures)
+        return {trial: Failure(code="race.arm_missing", detail="The block ended without this start.", stray=True) for trial in absent}
+
+    @property
+    def running(self) -> tuple[int, ...]:
+        """Finalists still in the race."""
+        return tuple(trial for trial in self.finalists if trial not in self.lost)
+
+    def arms(self, trial: int) -> list[Arm]:
+        """Every counted start of a trial, in block order."""
+        return [block.arms[trial] for block in self.blocks if trial in block.arms]
+
+    def pairs(self, trial: int) -> list[tuple[Arm, Arm]]:
+        """(baseline, candidate) of every counted block."""
+        return [(block.arms[0], block.arms[trial]) for block in self.blocks if trial in block.arms]
+
+    @property
+    def error(self) -> float:
+        """Two-sided error of the latest look, shared between the finalists."""
+        return look_errors(self.looks)[max(self._looked - 1, 0)] / len(self.finalists)
+
+    def effect(self, trial: int, name: str, *, error: float) -> PairedEffect:
+        """The paired effect on one KPI over all counted blocks."""
+        return paired_effect(self._ratios(trial, name), error=error, margin=self.margin)
+
+    def _ratios(self, trial: int, name: str) -> list[float]:
+        if name == SIZE:
+            return [math.log(self.sizes[0] / self.sizes[trial])] * len(self.pairs(trial))
+        return log_speedups(self.pairs(trial), name)
+
+    def _order(self, index: int) -> tuple[int, ...]:
+        """Random within block pairs: the second block of a pair runs the first one's order backwards."""
+        order = [0, *self.running]
+        random.Random(f"{self.seed}/{index // 2}/{len(order)}").shuffle(order)  # noqa: S311
+        return tuple(order if index % 2 == 0 else reversed(order))
+
+    def _take_failures(self, failures: dict[int, Failure]) -> None:
+        for trial, failure in failures.items():
+            if failure.stray and trial not in self._retried:
+                self._retried.add(trial)
+            else:
+                self.lost[trial] = failure
+        if 0 in self.lost:
+            self.end = RaceEnd.BASELINE_LOST
+        elif not self.running:
+            self.end = RaceEnd.NO_FINALISTS
+
+    def _check_noise(self) -> None:
+        """Stop as soon as even an undisturbed rest could not bring the reruns down to the permitted share."""
+        if len(self.invalid) > RERUN_SHARE * (self.looks[-1] + len(self.invalid)):
+            self.end = RaceEnd.TOO_NOISY
+
+    @property
+    def noisy(self) -> bool:
+        """Above a quarter of reruns the comparison is invalid."""
+        return len(self.invalid) > RERUN_SHARE * (len(self.blocks) + len(self.invalid))
+
+    def _look(self) -> None:
+        self._looked += 1
+        if not self.noisy:
+            for trial in self.running:
+                if trial not in self.standoffs or not self.standoffs[trial].decided:
+                    self.standoffs[trial] = self._standoff(trial)
+            if self._is_settled():
+                self.end = RaceEnd.DECIDED
+                return
+        if self._looked == len(self.looks):
+            self.end = RaceEnd.TOO_NOISY if self.noisy else RaceEnd.LOOKS_USED
+
+    def _standoff(self, trial: int) -> Standoff:
+        name = raced_kpi(self.objective)
+        ratios = self._ratios(trial, name)
+        guard = {} if is_speed(self.objective) else {guarded: self.effect(trial, guarded, error=self.error) for guarded in GUARDED_KPIS}
+        return Standoff(
+            trial=trial,
+            look=self._looked,
+            blocks=len(ratios),
+            error=self.error,
+            effect=paired_effect(ratios, error=self.error, margin=self.margin),
+            guard=guard,
+            ratios=tuple(math.exp(ratio) for ratio in ratios),
+        )
+
+    def _is_settled(self) -> bool:
+        """Every finalist is decided, or those still open cannot beat one that already won."""
+        standing = [self.standoffs[trial] for trial in self.running]
+        won = [one for one in standing if one.beats_baseline]
+        if any(self.wants_more(one.trial) for one in won):
+            return False
+        bar = max((one.effect.ci_low for one in won), default=math.inf)
+        return all(one.decided or one.effect.ci_high < bar for one in standing)

@@ -1,0 +1,225 @@
+"""The search machine against a simulated host."""
+
+from __future__ import annotations
+
+import pytest
+
+from optimizer.search.actions import Gate, MeasureStart, RaceBlock, ScreenRound, SealedCheck
+from optimizer.search.field import Known
+from optimizer.search.race import RaceEnd
+from optimizer.specs import Decision, Effect, KpiTarget, SearchSpec, Verdict
+from tests.engine.search.world import CRASH, STRAY, Truth, World, candidate, machine, recipe
+
+FAST = Truth(speedup=3.0)
+
+
+def test_a_clearly_faster_candidate_wins_with_its_race_as_evidence() -> None:
+    world = World(truths={"fast": Truth(speedup=3.0), "slow": Truth(speedup=0.5)})
+    conclusion = world.run(machine([candidate("slow"), candidate("fast")]))
+    assert conclusion.decision is Decision.WINNER
+    assert world.recipes[conclusion.winner or 0].backend == "fast"
+    duel = conclusion.duels[0]
+    assert duel.effect is Effect.FASTER
+    assert duel.kpi == "latency_p50_ms"
+    assert duel.blocks == 8
+    assert (duel.speedup.ci_low or 0) < 3.0 < (duel.speedup.ci_high or 0)
+
+
+def test_the_race_stops_at_the_first_look_that_decides() -> None:
+    world = World(truths={"fast": FAST})
+    world.run(machine([candidate("fast")]))
+    assert world.count(RaceBlock) == 8
+
+
+def test_a_candidate_that_fails_the_gate_is_never_timed_and_never_wins() -> None:
+    world = World(truths={"fast": Truth(speedup=5.0, gate=Verdict.FAIL), "good": Truth(speedup=1.5)})
+    conclusion = world.run(machine([candidate("fast"), candidate("good")]))
+    refused = next(trial for trial, one in world.recipes.items() if one.backend == "fast")
+    timed = {trial for action in world.actions if isinstance(action, ScreenRound | RaceBlock) for trial in action.order}
+    assert refused not in timed
+    assert world.recipes[conclusion.winner or 0].backend == "good"
+
+
+def test_the_gate_comes_before_any_timing() -> None:
+    world = World(truths={"fast": FAST})
+    world.run(machine([candidate("fast")]))
+    kinds = [type(action) for action in world.actions]
+    assert kinds.index(Gate) < kinds.index(ScreenRound) < kinds.index(SealedCheck) < kinds.index(RaceBlock)
+
+
+def test_a_finalist_that_fails_on_the_sealed_examples_makes_way_for_the_next() -> None:
+    world = World(truths={"hasty": Truth(speedup=5.0, sealed=Verdict.FAIL), "good": Truth(speedup=2.0)})
+    conclusion = world.run(machine([candidate("hasty"), candidate("good")]))
+    assert conclusion.decision is Decision.WINNER
+    assert world.recipes[conclusion.winner or 0].backend == "good"
+
+
+def test_the_sealed_examples_are_opened_once_per_finalist() -> None:
+    world = World(truths={"a": Truth(speedup=2.0), "b": Truth(speedup=2.1)})
+    world.run(machine([candidate("a"), candidate("b")]))
+    opened = [action.trial for action in world.actions if isinstance(action, SealedCheck)]
+    assert len(opened) == len(set(opened)) == 2
+
+
+def test_without_any_gain_the_original_is_kept_with_its_own_measured_starts() -> None:
+    world = World(truths={"slow": Truth(speedup=0.5)})
+    search = machine([candidate("slow")])
+    conclusion = world.run(search)
+    assert conclusion.decision is Decision.KEEP_ORIGINAL
+    assert conclusion.winner is None
+    assert conclusion.nearest == 1
+    assert "None of one candidate was faster" in conclusion.reason
+    assert world.count(MeasureStart) == len(search.starts) == 5
+
+
+def test_an_equivalent_finalist_leaves_the_original_in_place() -> None:
+    world = World(truths={"same": Truth(speedup=1.0)}, start_sd=0.005)
+    conclusion = world.run(machine([candidate("same")], total_s=400))
+    assert conclusion.decision is Decision.KEEP_ORIGINAL
+    assert conclusion.duels[0].effect is Effect.EQUIVALENT
+
+
+@pytest.mark.parametrize("total_s", [0.001, 3.0, 20.0, 40.0, 60.0, 100.0, 500.0])
+def test_every_budget_ends_with_a_decision_and_a_reason(total_s: float) -> None:
+    world = World(truths={"fast": FAST, "other": Truth(speedup=1.3)})
+    conclusion = world.run(machine([candidate("fast"), candidate("other")], total_s=total_s))
+    assert conclusion.reason
+    assert world.elapsed_s <= total_s + 8
+
+
+def test_a_budget_without_a_look_is_inconclusive_and_says_so() -> None:
+    world = World(truths={"fast": FAST})
+    conclusion = world.run(machine([candidate("fast")], total_s=25.0))
+    assert conclusion.decision is Decision.INCONCLUSIVE
+    assert "allow more time" in conclusion.reason
+
+
+def test_candidates_whose_turn_never_came_are_listed() -> None:
+    names = [f"c{number}" for number in range(60)]
+    world = World(truths={name: Truth(speedup=1.2) for name in names})
+    conclusion = world.run(machine([candidate(name) for name in names]))
+    assert conclusion.not_tried
+    assert len(conclusion.not_tried) + len(world.recipes) - 1 == 60
+
+
+def test_a_stray_kill_of_a_race_arm_is_retried_once() -> None:
+    world = World(truths={"fast": Truth(speedup=3.0, race_failures=[STRAY])})
+    conclusion = world.run(machine([candidate("fast")]))
+    assert conclusion.decision is Decision.WINNER
+    assert world.count(RaceBlock) == 9
+
+
+def test_a_second_stray_kill_of_the_same_arm_costs_it_the_race() -> None:
+    world = World(truths={"fast": Truth(speedup=3.0, race_failures=[STRAY, STRAY])})
+    conclusion = world.run(machine([candidate("fast")]))
+    assert conclusion.decision is Decision.KEEP_ORIGINAL
+    assert "killed from outside" in conclusion.reason
+
+
+def test_a_race_arm_that_hits_its_own_limit_is_not_retried() -> None:
+    world = World(truths={"fast": Truth(speedup=3.0, race_failures=[CRASH])})
+    world.run(machine([candidate("fast")]))
+    assert world.count(RaceBlock) == 1
+
+
+def test_losing_one_finalist_leaves_the_other_in_the_race() -> None:
+    world = World(truths={"a": Truth(speedup=2.1, race_failures=[CRASH]), "b": Truth(speedup=2.0)})
+    conclusion = world.run(machine([candidate("a"), candidate("b")]))
+    assert world.recipes[conclusion.winner or 0].backend == "b"
+
+
+def test_a_stray_kill_of_the_baseline_is_survived_once_in_the_race() -> None:
+    world = World(truths={"fast": Truth(speedup=3.0), "reference": Truth(race_failures=[STRAY])})
+    assert world.run(machine([candidate("fast")])).decision is Decision.WINNER
+
+
+def test_a_baseline_that_cannot_be_built_ends_the_search_as_a_fault() -> None:
+    world = World(truths={"reference": Truth(build_failure=CRASH)})
+    conclusion = world.run(machine([candidate("fast")]))
+    assert conclusion.fault == CRASH
+
+
+def test_a_failed_build_costs_one_trial() -> None:
+    world = World(truths={"broken": Truth(build_failure=CRASH), "fast": FAST})
+    conclusion = world.run(machine([candidate("broken"), candidate("fast")]))
+    assert world.recipes[conclusion.winner or 0].backend == "fast"
+
+
+def test_disturbed_blocks_are_repeated_whole() -> None:
+    world = World(truths={"fast": FAST}, disturbed={1, 4})
+    conclusion = world.run(machine([candidate("fast")]))
+    assert conclusion.decision is Decision.WINNER
+    assert world.count(RaceBlock) == 10
+    assert "2 disturbed race blocks were repeated." in conclusion.warnings
+
+
+def test_above_a_quarter_of_reruns_nothing_is_claimed() -> None:
+    world = World(truths={"fast": FAST}, disturbed=set(range(40)))
+    search = machine([candidate("fast")], total_s=1000)
+    conclusion = world.run(search)
+    assert conclusion.decision is Decision.INCONCLUSIVE
+    assert "too busy" in conclusion.reason
+    assert search.race is not None
+    assert search.race.end is RaceEnd.TOO_NOISY
+    assert conclusion.duels == ()
+
+
+def test_synthetic_inputs_let_only_invariant_recipes_win() -> None:
+    truths = {"half": Truth(speedup=4.0, invariant=False), "exact": Truth(speedup=1.5)}
+    world = World(truths=truths)
+    conclusion = world.run(machine([candidate("half", invariant=False), candidate("exact")], synthetic=True))
+    assert world.recipes[conclusion.winner or 0].backend == "exact"
+
+
+def test_synthetic_inputs_leave_a_fast_lossy_candidate_unproven() -> None:
+    world = World(truths={"half": Truth(speedup=4.0, invariant=False)})
+    conclusion = world.run(machine([candidate("half", invariant=False)], synthetic=True))
+    assert conclusion.decision is Decision.INCONCLUSIVE
+    assert "add 500 real inputs to prove it" in conclusion.reason
+    assert conclusion.nearest == 1
+
+
+def test_a_missed_target_keeps_the_original_although_the_candidate_is_faster() -> None:
+    spec = SearchSpec(targets=(KpiTarget(kpi="latency_p50_ms", value=0.2, relative=True),))
+    world = World(truths={"fast": Truth(speedup=2.0)})
+    conclusion = world.run(machine([candidate("fast")], spec=spec))
+    assert conclusion.decision is Decision.KEEP_ORIGINAL
+    assert "misses p50 latency ≤20% of the baseline" in conclusion.reason
+
+
+def test_a_met_target_lets_it_win() -> None:
+    spec = SearchSpec(targets=(KpiTarget(kpi="latency_p50_ms", value=0.8, relative=True), KpiTarget(kpi="throughput_per_s", value=150)))
+    world = World(truths={"fast": Truth(speedup=2.0)})
+    assert world.run(machine([candidate("fast")], spec=spec)).decision is Decision.WINNER
+
+
+def test_an_unprovable_target_is_left_out_of_the_decision_and_said() -> None:
+    spec = SearchSpec(targets=(KpiTarget(kpi="power_w", value=5),))
+    conclusion = World(truths={"fast": FAST}).run(machine([candidate("fast")], spec=spec))
+    assert conclusion.decision is Decision.WINNER
+    assert any("estimated on this machine" in warning for warning in conclusion.warnings)
+
+
+def test_what_an_earlier_attempt_learned_is_not_asked_again() -> None:
+    fast, broken = candidate("fast"), candidate("broken")
+    first = World(truths={"fast": FAST})
+    search = machine([fast])
+    first.run(search)
+    gate = search.field.trials[1].gate
+    known = {
+        recipe("reference").key: Known(index=0),
+        broken.recipe.key: Known(index=1, failure=CRASH),
+        fast.recipe.key: Known(index=7, gate=gate),
+    }
+    world = World(truths={"fast": FAST})
+    conclusion = world.run(machine([broken, fast], known=known))
+    assert conclusion.winner == 7
+    assert [action.trial for action in world.actions if isinstance(action, Gate)] == [0]
+    assert world.count(ScreenRound) > 0
+    assert world.count(RaceBlock) == 8
+
+
+def test_new_recipes_never_take_an_index_of_an_earlier_attempt() -> None:
+    known = {candidate("gone").recipe.key: Known(index=1)}
+    world = World(truths={"fast": FAST})
+    assert world.run(machine([candidate("fast")], known=known)).winner == 2
