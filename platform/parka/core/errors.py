@@ -126,3 +126,9 @@ class StorageFull(PlatformError):
     """The disk of the server is full; reads go on."""
 
     status = 507
+
+
+class UpgradeRequired(PlatformError):
+    """The caller speaks another version of a protocol."""
+
+    status = 426

@@ -60,3 +60,17 @@ def is_online(agent: Agent) -> bool:
 def hardware(agent: Agent) -> Profile | None:
     """The agent's probed hardware; None before it has registered."""
     return from_jsonable(Profile, agent.profile.profile) if agent.profile else None
+
+
+def newest_token(agent: Agent) -> AgentToken:
+    """The token handed out last. Raises NotFound when the agent has none."""
+    row = AgentToken.objects.filter(agent=agent).order_by("-id").first()
+    if row is None:
+        raise NotFound
+    return row
+
+
+def token_expires_in_s(agent: Agent) -> float:
+    """Seconds until the newest token ends, by the database clock."""
+    row = AgentToken.objects.filter(pk=newest_token(agent).pk).annotate(now=Now()).values("now", "expires_at").get()
+    return float((row["expires_at"] - row["now"]).total_seconds())

@@ -31,7 +31,7 @@ def score_run(run: Run) -> Scorecard | None:
 def rescore_team(team: Team) -> int:
     """Judge the team's finished runs under its newest prices; needs no hardware. Returns how many were scored."""
     book = current_book(team)
-    return sum(1 for run in _unscored(team, book) if store_scorecard(run, book))
+    return len([store_scorecard(run, book) for run in _unscored(team, book)])
 
 
 def runs_without_scorecard() -> Iterator[Run]:
