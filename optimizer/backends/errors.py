@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from optimizer.errors import EngineFault, InputError
@@ -104,9 +105,4 @@ def _mismatch(tensor: TensorSpec, array: object) -> str | None:
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
     """The dtype of a TensorSpec name, the half-size floats of ``ml_dtypes`` included."""
-    try:
-        return np.dtype(name)
-    except TypeError:
-        import ml_dtypes
-
-        return np.dtype(getattr(ml_dtypes, name))
+    return np.dtype(getattr(ml_dtypes, name) if hasattr(ml_dtypes, name) else name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from optimizer.hardware.cores import allowed_cores
 from optimizer.specs import HardwareProfile, ModelCard, Precision
 
 BF16_VECTOR = frozenset({"avx512_bf16", "avx_ne_convert", "bf16"})
@@ -38,6 +39,4 @@ def thread_counts(card: ModelCard, hardware: HardwareProfile) -> tuple[int, ...]
 
 def quota_threads() -> int:
     """Threads of the cgroup quota, for settings that state none."""
-    from optimizer.hardware import allowed_cores
-
     return allowed_cores()

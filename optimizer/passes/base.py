@@ -24,13 +24,17 @@ class No:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassContext:
-    """What a pass may use while it works, inside the child."""
+    """What a pass may use while it works, inside the child.
+
+    ``calibration`` is an InputSet folder; ``calibration_indices`` are the examples of it that a pass may look at (empty: all).
+    """
 
     card: ModelCard
     hardware: HardwareProfile
     work_dir: Path
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     calibration: Path | None = None
+    calibration_indices: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +46,11 @@ class PassResult:
 
 
 class Pass(Protocol):
-    """One optimization method, with its taxonomy as data."""
+    """One optimization method, with its taxonomy as data.
+
+    ``backends`` names those that run its result well; empty means every backend. ``tools`` are the distributions whose
+    version decides the result.
+    """
 
     name: str
     title: str
@@ -51,6 +59,8 @@ class Pass(Protocol):
     accuracy: PassAccuracy
     needs: PassNeeds
     formats: frozenset[str]
+    backends: frozenset[str]
+    tools: tuple[str, ...]
 
     def applicable(self, card: ModelCard, hardware: HardwareProfile) -> Yes | No: ...
 

@@ -1,0 +1,54 @@
+"""Optimization passes: a literal table, plus what third parties register in the entry-point group ``parka.passes``.
+
+The table's order is the order in which passes compose in one recipe: shapes before cleaning, cleaning before fusion (a
+simplifier that runs first hides attention from the fusion), fusion before quantization.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from importlib.metadata import entry_points
+
+from optimizer.errors import InputError
+from optimizer.passes.base import No, Pass, PassContext, PassResult, Yes
+from optimizer.passes.dynamic_int8 import DynamicInt8
+from optimizer.passes.ort_basic import OrtBasic
+from optimizer.passes.shape_specialisation import ShapeSpecialisation
+from optimizer.passes.simplify import Simplify
+from optimizer.passes.static_int8 import StaticInt8
+from optimizer.passes.transformer_fusion import TransformerFusion
+
+ENTRY_POINTS = "parka.passes"
+
+PASSES: dict[str, Pass] = {
+    "shape_specialisation": ShapeSpecialisation(),
+    "ort_basic": OrtBasic(),
+    "simplify": Simplify(),
+    "transformer_fusion": TransformerFusion(),
+    "dynamic_int8": DynamicInt8(),
+    "static_int8": StaticInt8(),
+}
+
+
+@cache
+def passes() -> dict[str, Pass]:
+    """Every pass by name: ours in composing order, then the registered ones. A registered name never replaces one of ours."""
+    registered: dict[str, Pass] = {}
+    for entry in entry_points(group=ENTRY_POINTS):
+        try:
+            registered[entry.name] = entry.load()()
+        except Exception as error:
+            logging.getLogger(__name__).warning("pass_not_loaded name=%s value=%s error=%s", entry.name, entry.value, error)
+    return {**PASSES, **{name: one for name, one in registered.items() if name not in PASSES}}
+
+
+def optimization_pass(name: str) -> Pass:
+    """The pass of that name. Raises InputError ``pass.unknown``."""
+    table = passes()
+    if name not in table:
+        raise InputError("pass.unknown", f"There is no pass named {name!r}; choose from: {', '.join(table)}.")
+    return table[name]
+
+
+__all__ = ["PASSES", "No", "Pass", "PassContext", "PassResult", "Yes", "optimization_pass", "passes"]

@@ -1,0 +1,75 @@
+"""What both int8 passes share: silence around the tool, weights where it looks for them, proof that its result loads."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import onnx
+
+from optimizer.ort import load_onnxruntime
+from optimizer.passes.errors import PassFailed
+from optimizer.passes.onnx_files import ENTRY, LARGEST_FILE_BYTES
+from optimizer.specs import HardwareProfile
+
+X86 = frozenset({"x86_64", "amd64", "i686"})
+QUANTIZED_OPERATORS = frozenset(
+    {"MatMulInteger", "ConvInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "QAttention", "DynamicQuantizeLinear",
+     "QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "QGemm"}
+)  # fmt: skip
+SETTLED_TYPE = {"DefaultTensorType": onnx.TensorProto.FLOAT}
+"""Shape inference knows nothing of fused operators; what they hand on is float."""
+
+
+def quantization() -> ModuleType:
+    """``onnxruntime.quantization``."""
+    load_onnxruntime()
+    return importlib.import_module("onnxruntime.quantization")
+
+
+def needs_reduced_range(hardware: HardwareProfile) -> bool:
+    """x86 without int8 dot products adds pairs of products in 16 bits, which overflows for full 8-bit weights."""
+    return hardware.architecture.lower() in X86 and not hardware.dot_int8
+
+
+def run_quantizer(call: Callable[[], None], target_dir: Path) -> onnx.ModelProto:
+    """Run the tool quietly, then load its result as a runtime would: it reports success for models that no runtime takes.
+
+    Raises ``pass.failed``.
+    """
+    try:
+        with _quiet():
+            call()
+        load_onnxruntime().InferenceSession(str(target_dir / ENTRY), _silent_options(), providers=["CPUExecutionProvider"])
+    except Exception as error:  # tool and runtime raise anything
+        raise PassFailed(f"The quantizer failed on this graph: {' '.join(str(error).split())[:300]}") from error
+    return onnx.load(str(target_dir / ENTRY))
+
+
+def is_large(model: onnx.ModelProto) -> bool:
+    """Whether the result needs its weights beside the graph."""
+    return int(model.ByteSize()) > LARGEST_FILE_BYTES
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No log lines, no prints."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(previous)
+
+
+def _silent_options() -> Any:
+    options = load_onnxruntime().SessionOptions()
+    options.log_severity_level = 4
+    return options
