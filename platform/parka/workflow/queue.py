@@ -17,11 +17,15 @@ log = structlog.get_logger(__name__)
 class ServerTask(StrEnum):
     """Tasks of ``workflow.tasks`` by name."""
 
+    INGEST_VERSION = "parka.workflow.tasks.ingest_version"
+    INGEST_DATASET = "parka.workflow.tasks.ingest_dataset"
     SCORE_RUN = "parka.workflow.tasks.score_run"
     RESCORE_TEAM = "parka.workflow.tasks.rescore_team"
 
 
 QUEUE_OF = {
+    ServerTask.INGEST_VERSION: "server.ingest",
+    ServerTask.INGEST_DATASET: "server.ingest",
     ServerTask.SCORE_RUN: "server.default",
     ServerTask.RESCORE_TEAM: "server.default",
 }

@@ -14,8 +14,8 @@ from redis.exceptions import RedisError
 from parka.experiments import lifecycle
 from parka.experiments.models import Run, RunState
 from parka.fleet.selectors import OFFLINE_AFTER
+from parka.registry.models import Dataset, Intake, ModelVersion
 from parka.registry.uploads import purge_expired_uploads
-from parka.workflow.intake import resend_waiting
 from parka.workflow.measuring import is_measuring
 from parka.workflow.progress import announce
 from parka.workflow.queue import ServerTask, enqueue
@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 WAKE_AFTER = timedelta(seconds=30)
 WAKE_EVERY = timedelta(seconds=60)
+UPLOADED_FOR = timedelta(seconds=20)
+INSPECTED_FOR = timedelta(minutes=2)
 RESEND_EVERY_S = 120
 
 
@@ -60,11 +62,21 @@ def wake_waiting() -> int:
 
 
 def resend_work() -> None:
-    """Uploads nobody inspected and finished runs nobody scored. Without the broker there is nothing to send to."""
+    """Uploads nobody inspected and finished runs nobody scored."""
+    stuck = Q(state=Intake.UPLOADED, created_at__lte=Now() - UPLOADED_FOR)
+    stuck |= Q(state=Intake.INSPECTING, created_at__lte=Now() - INSPECTED_FOR)
+    for version_id in ModelVersion.objects.filter(stuck).values_list("pk", flat=True):
+        _resend(ServerTask.INGEST_VERSION, version_id)
+    for dataset_id in Dataset.objects.filter(stuck).values_list("pk", flat=True):
+        _resend(ServerTask.INGEST_DATASET, dataset_id)
+    for run in runs_without_scorecard():
+        _resend(ServerTask.SCORE_RUN, run.pk)
+
+
+def _resend(task: ServerTask, row_id: int) -> None:
+    """At most once in two minutes for one row; without the broker there is nothing to send anyway."""
     try:
-        resend_waiting()
-        for run in runs_without_scorecard():
-            if cache.add(f"score:resent:{run.pk}", 1, timeout=RESEND_EVERY_S):
-                enqueue(ServerTask.SCORE_RUN, run.pk)
+        if cache.add(f"resent:{task.value}:{row_id}", 1, timeout=RESEND_EVERY_S):
+            enqueue(task, row_id)
     except (RedisError, OSError) as error:
-        log.warning("work_not_resent", error=str(error))
+        log.warning("work_not_resent", task=task.value, row=row_id, error=str(error))
