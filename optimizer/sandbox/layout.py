@@ -1,0 +1,49 @@
+"""What of the host a child needs to see: interpreter, libraries, our own package, processor facts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent.parent
+CHILD_SCRIPT = PACKAGE / "sandbox" / "child.py"
+SPAWNER_SCRIPT = PACKAGE / "sandbox" / "spawner.py"
+PROCESSOR_FACTS = ("/proc/cpuinfo", "/sys/devices/system")
+
+
+@cache
+def python_roots() -> tuple[str, ...]:
+    """Folders of the interpreter, its virtual environment and this package, without those inside another or in /usr."""
+    executable = Path(sys.executable).resolve()
+    wanted = {Path(sys.prefix), Path(sys.base_prefix), Path(sys.base_exec_prefix), executable.parent.parent, PACKAGE}
+    kept: list[Path] = []
+    for root in sorted(wanted, key=lambda path: len(path.parts)):
+        if not any(root.is_relative_to(outer) for outer in (*kept, Path("/usr"))):
+            kept.append(root)
+    return tuple(str(root) for root in kept)
+
+
+def python_command(descriptor: int) -> list[str]:
+    """The child's command line; its job arrives on ``descriptor``."""
+    return [sys.executable, "-I", str(CHILD_SCRIPT), "--job-fd", str(descriptor)]
+
+
+def clean_environment(scratch: str) -> dict[str, str]:
+    """The child's whole environment; ``scratch`` is its private folder. Thread counts stay the backends' own choice."""
+    return {
+        "PATH": "/usr/bin:/bin",
+        "HOME": scratch,
+        "TMPDIR": scratch,
+        "LANG": "C.UTF-8",
+        "ORT_DISABLE_TELEMETRY": "1",
+        "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+
+
+def system_folders() -> tuple[tuple[str, str | None], ...]:
+    """Top-level library folders as (path, symlink target or None); merged-/usr hosts have symlinks."""
+    names = ("/bin", "/lib", "/lib32", "/lib64")
+    return tuple((name, os.readlink(name) if Path(name).is_symlink() else None) for name in names if os.path.lexists(name))
