@@ -84,9 +84,9 @@ def order_statistic_ranks(n_eff: int, percentile: float, *, error: float = 0.05)
     """1-based ranks of the Hahn-Meeker interval among ``n_eff`` independent samples; None where an end is unbounded."""
     if n_eff < 1:
         return None, None
-    below = stats.binom.cdf(np.arange(n_eff + 1), n_eff, percentile)
-    low = int(np.searchsorted(below, error / 2, side="right"))
-    high = int(np.searchsorted(below, 1 - error / 2, side="left")) + 1
+    low = int(stats.binom.ppf(error / 2, n_eff, percentile))
+    low += int(stats.binom.cdf(low, n_eff, percentile) <= error / 2)
+    high = int(stats.binom.ppf(1 - error / 2, n_eff, percentile)) + 1
     return (low if low >= 1 else None), (high if high <= n_eff else None)
 
 

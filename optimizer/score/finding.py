@@ -74,7 +74,7 @@ def _open_targets(rows: Sequence[ScoreRow]) -> str:
 
 
 def _nearest(nearest: TrialEvidence | None, baseline: TrialEvidence, *, outcome: SearchOutcome, spec: SearchSpec) -> str:
-    if outcome.nearest is None:
+    if outcome.nearest is None or f"Trial {outcome.nearest}" in outcome.reason:
         return ""
     if nearest is None:
         return f"The closest candidate was Trial {outcome.nearest}"
