@@ -32,14 +32,15 @@ class HostCounters:
 def read_counters(*, proc: Path = PROC) -> HostCounters:
     """Every signal that this host offers now."""
     busy_s, steal_s = cpu_seconds(proc)
+    pressure = proc / "pressure" if busy_s is not None else proc / "nowhere"  # a host's pressure says nothing of our share of it
     return HostCounters(
         busy_s=busy_s,
         steal_s=steal_s,
         own_s=own_cpu_seconds(),
         throttled_s=throttled_seconds(),
-        pressure_cpu_us=pressure_us(proc / "pressure" / "cpu"),
-        pressure_memory_us=pressure_us(proc / "pressure" / "memory"),
-        pressure_io_us=pressure_us(proc / "pressure" / "io"),
+        pressure_cpu_us=pressure_us(pressure / "cpu"),
+        pressure_memory_us=pressure_us(pressure / "memory"),
+        pressure_io_us=pressure_us(pressure / "io"),
         swapped_pages=swapped_pages(proc / "vmstat"),
         frequency_mhz=frequency_mhz(),
     )

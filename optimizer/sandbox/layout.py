@@ -46,4 +46,4 @@ def clean_environment(scratch: str) -> dict[str, str]:
 def system_folders() -> tuple[tuple[str, str | None], ...]:
     """Top-level library folders as (path, symlink target or None); merged-/usr hosts have symlinks."""
     names = ("/bin", "/lib", "/lib32", "/lib64")
-    return tuple((name, os.readlink(name) if Path(name).is_symlink() else None) for name in names if os.path.lexists(name))
+    return tuple((name, str(Path(name).readlink()) if Path(name).is_symlink() else None) for name in names if os.path.lexists(name))

@@ -37,8 +37,10 @@ def echo(context: ChildContext) -> dict[str, Any]:
 
 
 def denials(context: ChildContext) -> dict[str, Any]:
-    """Try every deed that needs no damage to be noticed."""
+    """Try every deed that needs no damage to be noticed; only ``alone`` where the level promises no more."""
     params = context.params
+    if params["alone"]:
+        return {"environment": set(os.environ) <= ALLOWED_VARIABLES}
     supervisor = int(params["supervisor"])
     deeds: dict[str, Callable[[], object]] = {
         "netlink": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW).close(),

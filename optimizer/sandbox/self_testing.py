@@ -26,7 +26,6 @@ from optimizer.units import MIB
 VICTIM_SCRIPT = Path(__file__).with_name("victim.py")
 TIGHT = Limits(wall_s=20, memory_bytes=256 * MIB, file_bytes=16 * MIB, out_bytes=64 * MIB, processes=48)
 END_S = 5.0
-ALONE_AT_C = {"environment", "processor"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +65,18 @@ def _denials(sandbox: Sandbox, *, folder: Path) -> dict[str, bool]:
     secret = folder / "secret"
     secret.write_text("an agent's token")
     with _doors() as (addresses, knocked):
-        params = {"supervisor": os.getpid(), "secret": str(secret), "home_files": _home_files(), **addresses}
+        params = {
+            "alone": sandbox.level is Level.C,
+            "supervisor": os.getpid(),
+            "secret": str(secret),
+            "home_files": _home_files(),
+            **addresses,
+        }
         outcome = sandbox.run(ChildJob(entry=_entry(probes.denials), params=params, binds={"input": inputs}, limits=TIGHT))
         if outcome.result is None:
             raise EngineFault("sandbox.probe_failed", f"The probe did not answer: {outcome.failure}.")
-        found = {**outcome.result, **{name: not came for name, came in knocked().items()}}
-    if sandbox.level is Level.C:
-        return {name: held for name, held in found.items() if name in ALONE_AT_C}
-    return found
+        came = {} if sandbox.level is Level.C else knocked()
+        return {**outcome.result, **{name: not through for name, through in came.items()}}
 
 
 def _home_files() -> list[str]:

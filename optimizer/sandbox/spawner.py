@@ -27,8 +27,8 @@ REQUEST_BYTES = 1 << 20
 if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))  # noqa: PTH100, PTH120
 
-from optimizer.sandbox import cgroup, landlock
-from optimizer.sandbox.processes import descendants
+from optimizer.sandbox import cgroup, landlock  # noqa: E402
+from optimizer.sandbox.processes import descendants  # noqa: E402
 
 LINUX = sys.platform == "linux"
 
@@ -37,14 +37,32 @@ def main() -> None:
     """Serve spawn requests on the inherited socket until the supervisor is gone."""
     connection = socket.socket(fileno=int(sys.argv[1]))
     supervisor = os.getppid()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    wake = wake_on_signals(signal.SIGCHLD)
     cgroup.sweep()
-    while True:
-        readable, _, _ = select.select([connection], [], [], PARENT_CHECK_S)
-        if os.getppid() != supervisor:
+    while os.getppid() == supervisor:
+        readable, _, _ = select.select([connection.fileno(), wake], [], [], PARENT_CHECK_S)
+        if wake in readable:
+            os.read(wake, 4096)
+            _reap_guardians()
+        if connection.fileno() in readable and not _serve(connection):
             return
-        if readable and not _serve(connection):
-            return
+
+
+def wake_on_signals(*numbers: int) -> int:
+    """Turn signals into bytes on the returned descriptor, so that ``select`` sees them."""
+    wake, waker = os.pipe()
+    os.set_blocking(waker, False)
+    signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    for number in numbers:
+        signal.signal(number, lambda *_: None)
+    return wake
+
+
+def _reap_guardians() -> None:
+    """Waiting for them, instead of ignoring SIGCHLD, keeps their processor time on this process's account."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _serve(connection: socket.socket) -> bool:
@@ -85,14 +103,13 @@ class Guardian:
         self.request = request
         self.job, self.log = descriptors[:2]
         self.status = socket.socket(fileno=descriptors[2])
-        self.wake, self.waker = os.pipe()
         self.exit_status: int | None = None
         self.cpu_s = 0.0
         self.memory_peak_bytes = 0
 
     def run(self) -> None:
         os.setsid()
-        self._listen_for_signals()
+        self.wake = wake_on_signals(signal.SIGCHLD, signal.SIGTERM)
         if LINUX:
             landlock.adopt_orphans()
             landlock.die_with_parent(signal.SIGTERM)
@@ -110,12 +127,6 @@ class Guardian:
             cgroup.close_group(self.group)
         self._report()
 
-    def _listen_for_signals(self) -> None:
-        os.set_blocking(self.waker, False)
-        signal.set_wakeup_fd(self.waker, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGTERM, lambda *_: None)
-
     def _become_child(self) -> None:
         try:
             signal.set_wakeup_fd(-1)
@@ -130,10 +141,10 @@ class Guardian:
             os._exit(FAILED_TO_ENTER)
 
     def _wait(self) -> None:
-        readable, _, _ = select.select([self.status, self.wake], [], [])
+        readable, _, _ = select.select([self.status.fileno(), self.wake], [], [])
         if self.wake in readable and int(signal.SIGTERM) in os.read(self.wake, 4096):
             self._kill_tree()
-        if self.status in readable:
+        if self.status.fileno() in readable:
             self._obey(self.status.recv(64))
         self._reap()
 
