@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from optimizer.backends.base import Available, Backend, Missing
 from optimizer.backends.onnxruntime import OnnxRuntime
@@ -11,6 +11,9 @@ from optimizer.backends.openvino import OpenVino
 from optimizer.backends.unloadable import Unloadable
 from optimizer.errors import InputError
 from optimizer.specs import BackendSettings, ModelCard, Recipe
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 ENTRY_POINTS = "parka.backends"
 REFERENCE = "onnxruntime"
@@ -21,6 +24,8 @@ BACKENDS: dict[str, Backend] = {"onnxruntime": OnnxRuntime(), "openvino": OpenVi
 @cache
 def backends() -> dict[str, Backend]:
     """Every backend by name: ours and the registered ones. A registered name never replaces one of ours."""
+    from importlib.metadata import entry_points  # slow to import, and a timed start needs only our own table
+
     return {**{entry.name: _registered(entry) for entry in entry_points(group=ENTRY_POINTS)}, **BACKENDS}
 
 
@@ -33,7 +38,9 @@ def _registered(entry: EntryPoint) -> Backend:
 
 
 def backend(name: str) -> Backend:
-    """The backend of that name. Raises InputError ``backend.unknown``."""
+    """The backend of that name; registered packages are looked at only when it is none of ours. Raises ``backend.unknown``."""
+    if name in BACKENDS:
+        return BACKENDS[name]
     table = backends()
     if name not in table:
         raise InputError("backend.unknown", f"There is no backend named {name!r}; choose one of: {', '.join(sorted(table))}.")

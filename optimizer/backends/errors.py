@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from optimizer.errors import EngineFault, InputError
@@ -105,4 +104,8 @@ def _mismatch(tensor: TensorSpec, array: object) -> str | None:
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
     """The dtype of a TensorSpec name, the half-size floats of ``ml_dtypes`` included."""
-    return np.dtype(getattr(ml_dtypes, name) if hasattr(ml_dtypes, name) else name)
+    if not hasattr(np, name):
+        import ml_dtypes
+
+        return np.dtype(getattr(ml_dtypes, name, name))
+    return np.dtype(name)

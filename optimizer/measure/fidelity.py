@@ -1,0 +1,220 @@
+"""Task-shaped fidelity: do a candidate's outputs do the same job as the original's (measurement.md 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from optimizer.errors import InputError
+from optimizer.measure import fidelity_numbers as numbers
+from optimizer.measure import fidelity_rules as rules
+from optimizer.measure.fidelity_rules import DEFAULT_LIMITS, examples_needed
+from optimizer.measure.fidelity_tallies import OutputTally, Sequences, TopClasses, Vectors
+from optimizer.rounding import is_float
+from optimizer.specs import InputSource, KpiTarget, Measurement, TaskKind, Verdict
+
+__all__ = ["DEFAULT_LIMITS", "FidelityResult", "compare_outputs", "examples_needed", "require_finite"]
+
+Array = np.ndarray[Any, Any]
+Outputs = Sequence[Sequence[Array]]
+"""Per example, the outputs in graph order."""
+
+NOT_FINITE = "fidelity.not_finite"
+SHAPE_CHANGED = "fidelity.shape_changed"
+REAL_INPUTS_ADVICE = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FidelityResult:
+    """``code`` is set when outputs were unusable. ``limits`` are the lower limits that gated, by KPI; ``needed`` the examples that
+    would probably decide; ``others`` cosine p01 and SNR of every float output, by index."""
+
+    verdict: Verdict
+    reason: str
+    measurements: tuple[Measurement, ...] = ()
+    finite: bool = True
+    invariant: bool = False
+    code: str = ""
+    limits: dict[str, float] = field(default_factory=dict)
+    needed: int | None = None
+    others: dict[int, dict[str, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Comparison:
+    """Everything counted in one walk over the examples."""
+
+    task: TaskKind
+    tallies: list[OutputTally]
+    gate: int | None
+    collected: TopClasses | Vectors | Sequences | None
+
+
+def compare_outputs(
+    task: TaskKind,
+    reference: Outputs,
+    candidate: Outputs,
+    *,
+    targets: Iterable[KpiTarget] = (),
+    source: InputSource = InputSource.REAL,
+    accuracy_invariant: bool = False,
+    labels: Array | None = None,
+    seed: int = 1,
+) -> FidelityResult:
+    """Compare per-example outputs with the untouched baseline's.
+
+    The verdict comes from intervals. It does not wait for numbers of examples where the recipe is invariant by construction
+    (``accuracy_invariant``) or the inputs are synthetic, and the outputs agree to rounding; on synthetic inputs nothing else
+    passes. With ``labels`` [examples] of a classifier the change in accuracy decides instead of agreement.
+    Raises InputError ``baseline.not_finite``, ``fidelity.no_examples``.
+    """
+    wanted = tuple(targets)
+    if not len(reference) or len(reference) != len(candidate):
+        raise InputError(
+            "fidelity.no_examples", f"{len(reference)} and {len(candidate)} examples cannot be compared: use the same inputs for both."
+        )
+    comparison = _walk(task, reference, candidate)
+    if isinstance(comparison, FidelityResult):
+        return comparison
+    measurements, limits = _measure(comparison, targets=wanted, labels=labels, seed=seed)
+    invariant = all(tally.invariant for tally in comparison.tallies)
+    verdict, reason, needed = _verdict(measurements, limits)
+    if invariant and (accuracy_invariant or source is InputSource.SYNTHETIC):
+        verdict, reason, needed = Verdict.PASS, f"Outputs agree with the original to rounding on {len(reference)} inputs.", None
+    elif source is InputSource.SYNTHETIC and verdict is Verdict.PASS:
+        verdict, needed = Verdict.UNPROVEN, REAL_INPUTS_ADVICE
+        reason = f"Random inputs prove nothing for changed arithmetic: add {REAL_INPUTS_ADVICE} real inputs to prove it."
+    return FidelityResult(
+        verdict=verdict,
+        reason=reason,
+        measurements=measurements,
+        invariant=invariant,
+        limits=limits,
+        needed=needed,
+        others=_others(comparison.tallies),
+    )
+
+
+def require_finite(result: Mapping[str, Any]) -> None:
+    """Check the answer of ``fidelity_child:outputs`` for Trial 0. Raises InputError ``baseline.not_finite``."""
+    if not result["finite"]:
+        raise _baseline_not_finite()
+
+
+def _baseline_not_finite() -> InputError:
+    return InputError(
+        "baseline.not_finite",
+        "The original model itself gives NaN or infinity on these inputs, so nothing can be compared with it: check its inputs.",
+    )
+
+
+def _walk(task: TaskKind, reference: Outputs, candidate: Outputs) -> _Comparison | FidelityResult:
+    """One pass over the examples; ends early where a candidate's outputs cannot be compared at all."""
+    first = reference[0]
+    gate = rules.task_output(task, first)
+    tallies = [OutputTally(index=index) for index in range(len(first))]
+    collected = _collector(task) if gate is not None else None
+    for number, (ours, theirs) in enumerate(_pairs(reference, candidate)):
+        refusal = _unusable(ours, theirs, number=number)
+        if refusal:
+            return refusal
+        for tally, one, other in zip(tallies, ours, theirs, strict=True):
+            tally.add(one, other)
+        if collected is not None and gate is not None:
+            collected.add(ours[gate], theirs[gate])
+    return _Comparison(task=task, tallies=tallies, gate=gate, collected=collected)
+
+
+def _pairs(reference: Outputs, candidate: Outputs) -> Iterator[tuple[Sequence[Array], Sequence[Array]]]:
+    for number in range(len(reference)):
+        yield reference[number], candidate[number]
+
+
+def _collector(task: TaskKind) -> TopClasses | Vectors | Sequences | None:
+    kinds: dict[TaskKind, type[TopClasses | Vectors | Sequences]] = {
+        TaskKind.CLASSIFICATION: TopClasses,
+        TaskKind.EMBEDDING: Vectors,
+        TaskKind.SEQUENCE: Sequences,
+    }
+    return kinds[task]() if task in kinds else None
+
+
+def _unusable(ours: Sequence[Array], theirs: Sequence[Array], *, number: int) -> FidelityResult | None:
+    """A Fail with its code for changed shapes and for values that are not finite; the baseline's own are an error."""
+    if len(ours) != len(theirs):
+        return _refused(SHAPE_CHANGED, f"The candidate has {len(theirs)} outputs, the original {len(ours)}.")
+    for index, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+        if one.shape != other.shape:
+            return _refused(SHAPE_CHANGED, f"Output {index} of input {number} has shape {list(other.shape)} instead of {list(one.shape)}.")
+        if is_float(one) and not np.isfinite(one).all():
+            raise _baseline_not_finite()
+        if is_float(other) and not np.isfinite(other).all():
+            return _refused(NOT_FINITE, f"Output {index} of input {number} holds NaN or infinity; the original's does not.", finite=False)
+    return None
+
+
+def _refused(code: str, reason: str, *, finite: bool = True) -> FidelityResult:
+    return FidelityResult(verdict=Verdict.FAIL, reason=reason, code=code, finite=finite)
+
+
+def _measure(
+    comparison: _Comparison, *, targets: tuple[KpiTarget, ...], labels: Array | None, seed: int
+) -> tuple[tuple[Measurement, ...], dict[str, float]]:
+    """Measurements, those of the task first, and the limits that gate."""
+    floats = [tally for tally in comparison.tallies if tally.is_float]
+    whole = [tally for tally in comparison.tallies if not tally.is_float]
+    limits = rules.limits_for(comparison.task if comparison.collected is not None else TaskKind.GENERIC, targets)
+    found = list(_task_measurements(comparison, seed=seed))
+    if isinstance(comparison.collected, TopClasses) and labels is not None:
+        accuracy = numbers.accuracy(comparison.collected, labels)
+        if accuracy:
+            found[:0] = accuracy
+            limits = _accuracy_limits(targets)
+    gating = [comparison.tallies[comparison.gate]] if comparison.gate is not None else floats
+    if gating:
+        found += [numbers.worst_cosine(gating), numbers.worst_snr(gating, seed=seed), numbers.largest_error(gating)]
+    if comparison.gate is None and whole:
+        found.append(numbers.equal_share(whole))
+        limits = _whole_limits(limits, has_floats=bool(floats))
+    return tuple(found), limits
+
+
+def _task_measurements(comparison: _Comparison, *, seed: int) -> tuple[Measurement, ...]:
+    collected = comparison.collected
+    if isinstance(collected, TopClasses):
+        return (numbers.top1_agreement(collected),)
+    if isinstance(collected, Vectors):
+        return numbers.vector_measurements(collected, seed=seed)
+    return numbers.sequence_measurements(collected) if isinstance(collected, Sequences) else ()
+
+
+def _accuracy_limits(targets: tuple[KpiTarget, ...]) -> dict[str, float]:
+    """With labels the change decides; the user's own fidelity targets stay."""
+    stated = {target.kpi: target.value for target in targets if target.kpi.startswith("fidelity_") and not target.relative}
+    return {rules.ACCURACY_DELTA: -rules.permitted_drop_pp(targets), **stated}
+
+
+def _whole_limits(limits: dict[str, float], *, has_floats: bool) -> dict[str, float]:
+    """Whole-number and text outputs must be equal; without float outputs nothing else can be asked."""
+    agreement = {rules.TOP1: limits.get(rules.TOP1, rules.DEFAULT_LIMITS[TaskKind.CLASSIFICATION][rules.TOP1])}
+    return {**limits, **agreement} if has_floats else agreement
+
+
+def _verdict(measurements: tuple[Measurement, ...], limits: dict[str, float]) -> tuple[Verdict, str, int | None]:
+    judgements = rules.judged(measurements, limits)
+    verdict = rules.combined(judgements)
+    open_ones = [one.needed.samples for one in judgements.values() if one.verdict is Verdict.UNPROVEN and one.needed]
+    needed = max(open_ones, default=0) if verdict is Verdict.UNPROVEN else 0
+    return verdict, rules.sentence(verdict, judgements, measurements, limits), needed or None
+
+
+def _others(tallies: Sequence[OutputTally]) -> dict[int, dict[str, float]]:
+    """Cosine p01 and SNR per float output, gating or not."""
+    found = {}
+    for tally in tallies:
+        if tally.is_float:
+            found[tally.index] = {"cosine_p01": numbers.worst_cosine([tally]).value or 0.0, "snr_db": numbers.snr_value(tally)}
+    return found

@@ -1,0 +1,33 @@
+"""Child entry that runs a model over chosen examples and keeps every output."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from optimizer.backends import backend
+from optimizer.codec import from_jsonable
+from optimizer.measure.child import read_feeds
+from optimizer.measure.fidelity_outputs import FILE_NAME, OutputWriter
+from optimizer.sandbox.context import ChildContext
+from optimizer.specs import BackendSettings
+
+
+def outputs(context: ChildContext) -> dict[str, Any]:
+    """Binds ``model`` (folder), ``inputs`` (folder); params ``entry backend settings shapes indices``.
+
+    Uses the timed code path, each example once. Writes ``outputs.npz`` (see ``fidelity_outputs``); returns ``n names finite
+    sha256 facts``.
+    """
+    params = context.params
+    shapes = {name: tuple(shape) for name, shape in (params.get("shapes") or {}).items()}
+    settings = from_jsonable(BackendSettings, params["settings"])
+    session = backend(params["backend"]).open(context.path("model") / params["entry"], settings, shapes=shapes or None)
+    names = [one.name for one in session.inputs]
+    feeds = read_feeds(context, names=names, indices=[int(index) for index in params["indices"]])
+    with OutputWriter(context.out_dir / FILE_NAME) as writer:
+        for feed in feeds:
+            writer.add(session.run(feed))
+    answer = {"n": writer.examples, "names": [one.name for one in session.outputs], "finite": writer.finite, "sha256": writer.sha256}
+    facts = session.facts()
+    session.close()
+    return {**answer, "facts": facts}

@@ -1,0 +1,125 @@
+"""Tallies turned into Measurements: shares by Wilson, percentiles by ranks, the rest by bootstrap over examples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from optimizer.kpis import kpi
+from optimizer.measure import fidelity_rules as rules
+from optimizer.measure.estimate import Estimate
+from optimizer.measure.fidelity_tallies import OutputTally, Sequences, TopClasses, Vectors
+from optimizer.measure.percentile import independent_percentile_interval
+from optimizer.measure.proportions import tango, wilson
+from optimizer.measure.resampling import bootstrap_interval, similarity_rank_correlation
+from optimizer.specs import Measurement
+
+Array = np.ndarray[Any, Any]
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+SNR_CEILING_DB = 200.0
+"""Equal outputs read this; float64 sums resolve no more."""
+
+
+def worst_cosine(tallies: Sequence[OutputTally]) -> Measurement:
+    """First percentile over examples of the smallest cosine among the outputs."""
+    smallest = np.min([tally.cosines for tally in tallies], axis=0)
+    return independent_percentile_interval(smallest, rules.LOWEST_PERCENTILE).measurement(rules.COSINE)
+
+
+def worst_snr(tallies: Sequence[OutputTally], *, seed: int) -> Measurement:
+    """The smallest SNR among the outputs, with its bootstrap interval over examples."""
+    worst = min(tallies, key=snr_value)
+    signals, noises = np.asarray(worst.signals), np.asarray(worst.noises)
+    estimate = bootstrap_interval(lambda chosen: _snr(float(signals[chosen].sum()), float(noises[chosen].sum())), len(signals), seed=seed)
+    return estimate.measurement(rules.SNR)
+
+
+def snr_value(tally: OutputTally) -> float:
+    """SNR in dB over all examples of one output."""
+    return _snr(sum(tally.signals), sum(tally.noises))
+
+
+def _snr(signal: float, noise: float) -> float:
+    if noise == 0:
+        return SNR_CEILING_DB
+    return min(SNR_CEILING_DB, max(-SNR_CEILING_DB, 10 * math.log10(signal / noise))) if signal > 0 else -SNR_CEILING_DB
+
+
+def largest_error(tallies: Sequence[OutputTally]) -> Measurement:
+    """Largest absolute difference seen; a fact about these examples, without an interval."""
+    n = len(tallies[0].equal)
+    name = rules.LARGEST
+    return Measurement(kpi=name, value=max(tally.largest for tally in tallies), unit=kpi(name).unit, n=n, n_eff=n, method="maximum")
+
+
+def equal_share(tallies: Sequence[OutputTally]) -> Measurement:
+    """Share of examples whose whole-number and text outputs all equal the original's."""
+    together = np.all([tally.equal for tally in tallies], axis=0)
+    return wilson(int(together.sum()), len(together)).measurement(rules.TOP1)
+
+
+def top1_agreement(classes: TopClasses) -> Measurement:
+    """Share of rows with the same top class."""
+    ours, theirs = np.concatenate(classes.reference), np.concatenate(classes.candidate)
+    return wilson(int((ours == theirs).sum()), len(ours)).measurement(rules.TOP1)
+
+
+def accuracy(classes: TopClasses, labels: Array) -> tuple[Measurement, Measurement] | None:
+    """Top-1 accuracy of the candidate and its change in percentage points; None when labels do not match the rows."""
+    ours, theirs = np.concatenate(classes.reference), np.concatenate(classes.candidate)
+    wanted = np.asarray(labels).ravel()
+    if wanted.shape != ours.shape:
+        return None
+    was_right, is_right = ours == wanted, theirs == wanted
+    share = wilson(int(is_right.sum()), len(wanted)).measurement(rules.ACCURACY)
+    change = tango(int((is_right & ~was_right).sum()), int((was_right & ~is_right).sum()), len(wanted))
+    return share, change.measurement(rules.ACCURACY_DELTA, scale=100.0)
+
+
+def vector_measurements(vectors: Vectors, *, seed: int) -> tuple[Measurement, ...]:
+    """Spearman of all pairwise cosine similarities (bootstrap over examples) and nearest-neighbour agreement (Wilson)."""
+    ours, theirs = (similarities(np.concatenate(part)) for part in (vectors.reference, vectors.candidate))
+    if len(ours) < 3:
+        return ()
+    ranks = similarity_rank_correlation(ours, theirs, seed=seed).measurement(rules.RANKS)
+    same = nearest(ours) == nearest(theirs)
+    return ranks, wilson(int(same.sum()), len(same)).measurement(rules.NEAREST)
+
+
+def similarities(vectors: Floats) -> Floats:
+    """Cosine of every pair [n, n]; a zero vector is similar to nothing."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    return np.asarray(unit @ unit.T)
+
+
+def nearest(similar: Floats) -> Array:
+    """Index of each example's nearest other example."""
+    others = similar.copy()
+    np.fill_diagonal(others, -np.inf)
+    return np.asarray(others.argmax(axis=1))
+
+
+def sequence_measurements(sequences: Sequences) -> tuple[Measurement, ...]:
+    """Share of equal decoded strings and of agreeing steps; steps of one example are worth less than independent ones."""
+    exact = wilson(sum(sequences.exact), len(sequences.exact)).measurement(rules.EXACT)
+    return exact, _clustered_share(sequences.steps_agreed, sequences.steps).measurement(rules.STEPS)
+
+
+def _clustered_share(agreed: Sequence[int], sizes: Sequence[int]) -> Estimate:
+    """Wilson on the design-effect sample size; without any variation a step counts no more than its example."""
+    total, examples = sum(sizes), len(sizes)
+    share = sum(agreed) / total
+    return wilson(sum(agreed), total, n_eff=_effective(np.asarray(agreed), np.asarray(sizes), share, examples=examples))
+
+
+def _effective(agreed: Array, sizes: Array, share: float, *, examples: int) -> int:
+    if examples < 2 or share in (0.0, 1.0):
+        return examples
+    residuals = agreed - share * sizes
+    variance = examples / (examples - 1) * float((residuals**2).sum()) / float(sizes.sum()) ** 2
+    worth = share * (1 - share) / variance if variance > 0 else examples
+    return int(max(1, min(float(sizes.sum()), worth)))
