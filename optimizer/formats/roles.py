@@ -43,7 +43,7 @@ INTEGER_NAMES: tuple[tuple[re.Pattern[str], InputRole], ...] = (
     (re.compile(r"ids?$|token|phoneme|text|words?$|codes?$"), InputRole.TOKENS),
 )
 AUDIO_NAME = re.compile(r"audio|wav|speech|signal|pcm|samples|mel|spec")
-FEEDABLE_FLOATS = frozenset({"float16", "float32", "float64", "bfloat16"})
+FEEDABLE_FLOATS = frozenset({"float16", "float32", "float64"})
 INTEGERS = frozenset({"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"})
 
 

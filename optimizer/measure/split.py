@@ -1,0 +1,47 @@
+"""Divides examples by content into three disjoint parts, so that nothing that chose a recipe also judges it (measurement.md 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+SEALED_FLOOR = 381  # a 0.99 agreement limit with no change at all, measurement.md 9
+CALIBRATION_AT_MOST, SEARCH_AT_MOST = 60, 200
+CALIBRATION_SHARE, SEARCH_SHARE = 0.09, 0.29
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """Example indices: for ranges and training, for choosing recipes, for the one final verdict."""
+
+    calibration: tuple[int, ...]
+    search: tuple[int, ...]
+    sealed: tuple[int, ...]
+
+
+def split_by_content(digests: Sequence[str], *, sealed_at_most: int) -> Split:
+    """The split of examples with these content digests; it depends on contents, not on their order.
+
+    An example that occurs twice is used once. The sealed part gets 381 as soon as there are enough examples, at most
+    ``sealed_at_most``; calibration at most 60 and search at most 200.
+    """
+    first: dict[str, int] = {}
+    for index, digest in enumerate(digests):
+        first.setdefault(digest, index)
+    order = [first[digest] for digest in sorted(first)]
+    calibration, search = _sizes(len(order), sealed_at_most)
+    sealed = order[calibration + search :][: max(0, sealed_at_most)]
+    return Split(calibration=tuple(order[:calibration]), search=tuple(order[calibration : calibration + search]), sealed=tuple(sealed))
+
+
+def _sizes(n: int, sealed_at_most: int) -> tuple[int, int]:
+    """Sizes of calibration and search; the rest is sealed. One or two examples leave calibration out."""
+    if n < 3:
+        return 0, min(n, 1)
+    spare = n - min(SEALED_FLOOR, sealed_at_most)
+    calibration = min(CALIBRATION_AT_MOST, max(1, round(CALIBRATION_SHARE * n)))
+    search = min(SEARCH_AT_MOST, max(1, round(SEARCH_SHARE * n)))
+    if n - calibration - search < min(SEALED_FLOOR, sealed_at_most) and spare >= 16:
+        calibration = max(1, spare // 4)
+        search = spare - calibration
+    return calibration, search
