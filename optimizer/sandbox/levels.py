@@ -57,13 +57,14 @@ def _ceiling() -> Level:
 def _tested(ceiling: Level, *, root: Path) -> tuple[LevelReport, ...]:
     reports: list[LevelReport] = []
     for level in list(Level)[list(Level).index(ceiling) :]:
-        reports.append(self_test(level, root=root) if _possible(level) else LevelReport(level=level, reason="not installed"))
+        reports.append(self_test(level, root=root) if is_installed(level) else LevelReport(level=level, reason="not installed"))
         if reports[-1].passed:
             break
     return tuple(reports)
 
 
-def _possible(level: Level) -> bool:
+def is_installed(level: Level) -> bool:
+    """Whether what the level is made of is here; that it holds is for the self-test to say."""
     return {Level.A: recipe_a.available, Level.B: recipe_b.available}.get(level, lambda: True)()
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from optimizer.errors import InputError
 from optimizer.sandbox.context import ChildContext
 from optimizer.sandbox.layout import PACKAGE, clean_environment
 from optimizer.units import MIB
@@ -34,6 +35,25 @@ def echo(context: ChildContext) -> dict[str, Any]:
         for command in context.commands():
             context.reply(command)
     return {"params": context.params}
+
+
+def copy(context: ChildContext) -> dict[str, Any]:
+    """Copy the bind ``input`` into the output folder."""
+    (context.out_dir / "copy").write_bytes(context.path("input").read_bytes())
+    return {"inside": str(context.path("input"))}
+
+
+def refuse(context: ChildContext) -> dict[str, Any]:
+    """Fail on purpose with the code of the parameters."""
+    raise InputError(context.params["code"], "The input cannot be used: send another one.")
+
+
+def refuse_for_memory(context: ChildContext) -> dict[str, Any]:
+    """Fail as a runtime does whose allocation failed deep inside."""
+    try:
+        raise RuntimeError("std::bad_alloc")
+    except RuntimeError as error:
+        raise InputError("backend.run_failed", "The runtime failed.") from error
 
 
 def denials(context: ChildContext) -> dict[str, Any]:

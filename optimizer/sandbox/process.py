@@ -14,6 +14,7 @@ from typing import Any
 
 from optimizer.sandbox.job import ChildFailure, ChildUsage, Limits
 from optimizer.sandbox.log import CappedLog
+from optimizer.sandbox.processes import descendants
 from optimizer.sandbox.spawning import Spawned
 from optimizer.sandbox.verdict import Ending, judge_ending, kernel_oom_kills, parse_frame
 from optimizer.sandbox.watchdog import TREE_PERIOD_S, Watchdog
@@ -51,6 +52,9 @@ class ChildProcess:
     @property
     def log(self) -> str:
         return self._log.text
+
+    def pids(self) -> list[int]:
+        return descendants(self._spawned.guardian)
 
     def send(self, command: dict[str, Any]) -> None:
         """Queue one command for the child."""

@@ -50,6 +50,10 @@ class ChildSession:
             self._process.send(command)
             return self._next_reply(timeout_s)
 
+    def pids(self) -> list[int]:
+        """Every process of the child's tree, as this host numbers them, parents first."""
+        return self._process.pids()
+
     def pause(self) -> None:
         """SIGSTOP the whole tree, so that it costs nothing while others are timed."""
         self._paused = True

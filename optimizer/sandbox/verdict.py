@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class Ending:
 def parse_frame(line: bytes) -> dict[str, Any] | None:
     """One answer: a JSON object without NaN whose one value is an object; None if it is anything else."""
     try:
-        frame = json.loads(line, parse_constant=_refuse_constant)
+        frame = json.loads(line, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError):
         return None
     known = isinstance(frame, dict) and len(frame) == 1 and frame.keys() <= {"reply", "result", "failure"}
@@ -41,6 +42,11 @@ def parse_frame(line: bytes) -> dict[str, Any] | None:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _refuse_constant(text)
 
 
 def judge_ending(ending: Ending) -> tuple[dict[str, Any] | None, ChildFailure | None]:
