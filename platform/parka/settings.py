@@ -229,6 +229,14 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
     "SCHEMA_PATH_PREFIX": "/api/v1",
+    "ENUM_NAME_OVERRIDES": {
+        "IntakeEnum": "parka.registry.models.Intake",
+        "ArtifactRoleEnum": "parka.registry.models.ArtifactRole",
+        "RoleEnum": "parka.accounts.models.Role",
+        "AgentStateEnum": "parka.fleet.models.AgentState",
+        "RunKindEnum": "parka.experiments.models.RunKind",
+        "EventKindEnum": "parka.workflow.events.EventKind",
+    },
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "parka.api.schema.complete"],
 }
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from django.db.models import QuerySet
+from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
@@ -16,6 +17,12 @@ from parka.accounts.models import User
 from parka.api.authentication import access_of
 from parka.api.pagination import Cursor
 from parka.api.throttles import Allowance, count_request
+
+
+class CountSerializer(serializers.Serializer):
+    """How many rows a list has."""
+
+    count = serializers.IntegerField()
 
 
 class Resource(APIView):
