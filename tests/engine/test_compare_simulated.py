@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from tests.engine.simulated_latency import binomial_bounds
 
 from optimizer.measure.compare import LOOK_ERRORS, effect_of, signed_rank_interval
 from optimizer.specs import Effect
+from tests.engine.simulated_latency import binomial_bounds
 
 START_SD = 0.02
 BLOCK_SD = 0.004

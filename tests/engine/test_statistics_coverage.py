@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-from tests.engine.simulated_latency import Process, assert_share_between
 from scipy import stats
 
 from optimizer.measure.means import mean_interval, prediction_interval
@@ -14,6 +13,7 @@ from optimizer.measure.percentile import independent_percentile_interval, percen
 from optimizer.measure.proportions import tango, wilson
 from optimizer.measure.resampling import paired_bootstrap_mean
 from optimizer.measure.verdict import look_error
+from tests.engine.simulated_latency import Process, assert_share_between
 
 STARTS, SAMPLES = 5, 2_000
 DEPENDENCE = {
