@@ -11,14 +11,10 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.http import content_disposition_header
-from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_http_methods
 
 from parka import env
-from parka.api.problems import describe, problem_response
 from parka.core.blobs import PIECE, BlobStore
-from parka.core.errors import Forbidden, NotFound, PlatformError
-from parka.core.signing import read_grant
+from parka.core.errors import NotFound
 
 
 def blob_response(request: HttpRequest, *, sha256: str, file_name: str) -> HttpResponseBase:
@@ -43,19 +39,6 @@ def blob_response(request: HttpRequest, *, sha256: str, file_name: str) -> HttpR
         return HttpResponse(headers={**headers, "X-Accel-Redirect": f"{prefix.rstrip('/')}/{relative}"})
     headers["Content-Length"] = str(path.stat().st_size)
     return StreamingHttpResponse(_bytes(request, path), headers=headers)
-
-
-@csrf_exempt
-@require_http_methods(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
-def signed_blob(request: HttpRequest, sha256: str) -> HttpResponseBase:
-    """What an agent fetches by a signed address. Every flaw answers 403 ``url.invalid``, before the blob is looked for."""
-    try:
-        read_grant("GET" if request.method == "GET" else str(request.method), sha256=sha256, query=request.GET.dict())
-        if request.method != "GET":
-            raise Forbidden("url.invalid")
-        return blob_response(request, sha256=sha256, file_name=sha256)
-    except PlatformError as error:
-        return problem_response(describe(error, request=request), request)
 
 
 def _bytes(request: HttpRequest, path: Path) -> Iterator[bytes] | AsyncIterator[bytes]:

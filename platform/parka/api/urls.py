@@ -9,7 +9,6 @@ from parka.api import (
     compare,
     datasets,
     documents,
-    downloads,
     events,
     experiments,
     kpis,
@@ -23,6 +22,7 @@ from parka.api import (
     trials,
     uploads,
 )
+from parka.api.agent import blobs
 
 urlpatterns = [
     path("openapi.yaml", documents.openapi, name="api_openapi"),
@@ -39,7 +39,7 @@ urlpatterns = [
     path("artifacts", artifacts.Artifacts.as_view(), name="api_artifacts"),
     path("artifacts/<str:artifact_id>", artifacts.ArtifactDetail.as_view(), name="api_artifact"),
     path("artifacts/<str:artifact_id>/content", artifacts.ArtifactContent.as_view(), name="api_artifact_content"),
-    path("blobs/<str:sha256>", downloads.signed_blob, name="api_blob"),
+    path("blobs/<str:sha256>", blobs.blob, name="api_blob"),
     path("models", models.Models.as_view(), name="api_models"),
     path("models/count", models.ModelCount.as_view(), name="api_model_count"),
     path("models/<str:slug>", models.ModelDetail.as_view(), name="api_model"),

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from django.http import FileResponse, HttpRequest, HttpResponseNotAllowed
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.views.decorators.csrf import csrf_exempt
 
 from parka.api.agent.endpoint import explain
-from parka.core.blobs import BlobStore
+from parka.api.downloads import blob_response
 from parka.core.errors import Forbidden
 from parka.core.signing import BlobGrant, read_grant
 from parka.experiments.models import ACTIVE, Run
 from parka.fleet.selectors import WORKING
 
 
+@csrf_exempt
 def blob(request: HttpRequest, sha256: str) -> HttpResponseBase:
-    """The bytes. 403 ``url.invalid`` for any other address, 404 ``artifact.missing`` when they are gone."""
+    """The bytes. 403 ``url.invalid`` for any other address or method, 404 ``artifact.missing`` when they are gone."""
     try:
-        if request.method not in ("GET", "HEAD"):
-            return HttpResponseNotAllowed(["GET", "HEAD"])
-        grant = read_grant("GET", sha256=sha256, query={key: value for key, value in request.GET.items() if isinstance(value, str)})
+        grant = read_grant(
+            str(request.method), sha256=sha256, query={key: value for key, value in request.GET.items() if isinstance(value, str)}
+        )
         check_lease(grant)
-        return stream(sha256)
+        return blob_response(request, sha256=sha256, file_name=sha256)
     except Exception as error:
         return explain(error, request)
 
@@ -30,11 +32,3 @@ def check_lease(grant: BlobGrant) -> None:
     rows = Run.objects.filter(public_id=grant.run, attempt=grant.attempt, state__in=ACTIVE)
     if not rows.filter(agent__public_id=grant.agent, agent__state__in=WORKING).exists():
         raise Forbidden("url.invalid")
-
-
-def stream(sha256: str) -> FileResponse:
-    """The blob as an attachment of unknown type."""
-    headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, no-store"}
-    return FileResponse(
-        BlobStore().open(sha256), as_attachment=True, filename=sha256, content_type="application/octet-stream", headers=headers
-    )
