@@ -30,6 +30,13 @@ NUMPY_NAMES = {
     "f32": "float32", "f64": "float64", "f16": "float16", "bf16": "bfloat16", "boolean": "bool", "string": "string",
     **{f"{kind}{bits}": f"{'u' if kind == 'u' else ''}int{bits}" for kind in "iu" for bits in (8, 16, 32, 64)},
 }  # fmt: skip
+OWN_SETTINGS = {
+    "INFERENCE_PRECISION_HINT": "precision",
+    "INFERENCE_NUM_THREADS": "threads",
+    "NUM_STREAMS": "streams",
+    "CACHE_DIR": "cache folder",
+}
+"""Properties that a recipe states elsewhere; a second place could contradict what the recipe claims."""
 INSTALL = "pip install openvino"
 MAX_BOUND_TENSORS = 4096
 REFUSED_OPS = (
@@ -183,6 +190,9 @@ def _compile(core: Any, model: Any, settings: BackendSettings, *, cache_dir: Pat
 
 def _properties(settings: BackendSettings, *, cache_dir: Path | None) -> dict[str, str]:
     """Precision is always stated: left to itself the runtime converts down wherever the host has the units for it."""
+    stated = next((key for key in settings.extra if key in OWN_SETTINGS), None)
+    if stated:
+        raise SettingRefused(f"State {stated} by the recipe's own {OWN_SETTINGS[stated]}, not among the extra settings.")
     chosen = {
         "PERFORMANCE_HINT": "LATENCY" if settings.streams == 1 else "THROUGHPUT",
         "INFERENCE_PRECISION_HINT": str(settings.precision),

@@ -125,7 +125,7 @@ def _clause(name: str, measured: Measurement | None, limit: float, judgement: Ju
     title = kpi(name).title
     if measured is None or measured.value is None:
         return judgement.reason.rstrip(".")
-    text = f"{title} {measured.value:.4g} on {measured.n} inputs"
+    text = f"{title} {measured.value:.4g} on {measured.n:,} {'steps' if name == STEPS else 'inputs'}"
     if verdict is Verdict.PASS:
         return f"{text} (limit {limit:g})"
     if verdict is Verdict.FAIL:
