@@ -47,20 +47,25 @@ class Telemetry:
 
     def __init__(self, control_job: ControlJob | None = None) -> None:
         self.control_job = control_job or ControlJob()
-        self._begin = HostCounters()
+        self._begin = self._last = HostCounters()
         self._begin_ns = 0
         self._control_ns = 0
         self._first_frequency_mhz: float | None = None
 
     def start(self) -> None:
         self._control_ns = self.control_job.probe()
-        self._begin = read_counters()
+        self._begin = self._last = read_counters()
         self._first_frequency_mhz = self._first_frequency_mhz or self._begin.frequency_mhz
         self._begin_ns = time.perf_counter_ns()
 
+    @property
+    def own_cpu_s(self) -> float:
+        """Processor time of this process and all its children, ended ones too, when last read."""
+        return self._last.own_s or 0.0
+
     def stop(self) -> BlockTelemetry:
         elapsed_s = (time.perf_counter_ns() - self._begin_ns) / 1e9
-        end = read_counters()
+        end = self._last = read_counters()
         deviation = max(abs(self.control_job.deviation(value)) for value in (self._control_ns, self.control_job.probe()))
         signals = {
             "control_job_deviation": deviation,
