@@ -158,7 +158,6 @@ class Arm:
     memory_peak_bytes: int = 0
     warmup: str = "flat"
     calls_per_sample: int = 1
-    samples_sha256: str = ""
 
     @property
     def latencies_ns(self) -> Floats:

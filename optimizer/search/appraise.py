@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -85,7 +85,7 @@ def is_binding(target: KpiTarget) -> bool:
     return target.kpi not in NOT_PROVABLE_HERE or (target.kpi == COST and target.relative)
 
 
-def start_measurements(arms: Sequence[Arm]) -> tuple[Measurement, ...]:
+def start_measurements(arms: Sequence[Arm], *, samples_sha256: str = "") -> tuple[Measurement, ...]:
     """Latency, throughput and cold-start Measurements of fresh starts; empty without any."""
     if not arms:
         return ()
@@ -95,7 +95,7 @@ def start_measurements(arms: Sequence[Arm]) -> tuple[Measurement, ...]:
         calls_per_sample=max(arm.calls_per_sample for arm in arms),
         validity=validity,
         reasons=reasons,
-        samples_sha256=arms[0].samples_sha256,
+        samples_sha256=samples_sha256,
     )
     return (*timed, *(_start_measurement(arms, name) for name in START_KPIS))
 
@@ -154,4 +154,4 @@ def _of(target: KpiTarget, measured: Sequence[Measurement]) -> Measurement | Non
 def _ratio(target: KpiTarget, duels: Sequence[Duel]) -> Measurement | None:
     source = raced_kpi(target.kpi)
     duel = next((one for one in duels if one.kpi == source), None)
-    return None if duel is None else replace(duel.speedup)
+    return None if duel is None else duel.speedup

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from optimizer.errors import EngineError, Side
 from optimizer.measure.inputs import InputSet
 from optimizer.specs import HardwareProfile, ModelCard, SearchSpec, StageReport
 
@@ -52,3 +53,11 @@ class Silent:
 
     def cancelled(self) -> bool:
         return False
+
+
+class Cancelled(EngineError):
+    """The observer asked to stop; what was reported stays."""
+
+    def __init__(self) -> None:
+        super().__init__("run.cancelled", "The search was cancelled; finished stages are kept.")
+        self.side = Side.USER

@@ -1,0 +1,164 @@
+"""Timing in children: variants held open for interleaved rounds, and fresh starts for the race."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from optimizer.measure.telemetry import BlockTelemetry, Telemetry
+from optimizer.pipeline.builds import Build
+from optimizer.pipeline.subject import StepFailed, Subject, binds, failure_of, result_of
+from optimizer.sandbox import ChildDied, ChildJob, ChildOutcome, ChildSession, Sandbox
+from optimizer.specs import Failure, Recipe
+
+HOLD = "optimizer.measure.child:hold"
+STREAM = "optimizer.measure.child:stream"
+ROUND_TIMEOUT_S = 60.0
+Entrants = Mapping[int, tuple[Build, Recipe]]
+Rows = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How starts are measured: seconds of stream, least calls, and the seed of the input order."""
+
+    block_s: float = 1.0
+    min_iterations: int = 30
+    max_s: float = 20.0
+
+    def params(self, seed: int) -> dict[str, Any]:
+        return {"block_s": self.block_s, "min_iterations": self.min_iterations, "max_s": self.max_s, "seed": seed}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """One fresh process: its rows (issued, completed) in ns, its cold-start facts and its peak memory."""
+
+    rows_ns: Rows
+    load_ns: int
+    first_ns: int
+    memory_peak_bytes: int
+    warmup: str
+    calls_per_sample: int
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """Medians of one interleaved round; ``opened_s`` for those whose process was started in it."""
+
+    medians_ns: dict[int, float] = field(default_factory=dict)
+    opened_s: dict[int, float] = field(default_factory=dict)
+    failures: dict[int, Failure] = field(default_factory=dict)
+    facts: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Fresh starts back to back, with what the host did meanwhile."""
+
+    starts: dict[int, Start] = field(default_factory=dict)
+    failures: dict[int, Failure] = field(default_factory=dict)
+    telemetry: BlockTelemetry
+
+
+class HeldField:
+    """One process per variant, stopped unless it is its turn. Processes that left the field are closed at the next round."""
+
+    def __init__(self, subject: Subject, *, sandbox: Sandbox, entrants: Entrants, pace: Pace) -> None:
+        self._subject, self._sandbox, self._entrants, self._pace = subject, sandbox, entrants, pace
+        self._sessions: dict[int, ChildSession] = {}
+
+    def round(self, order: Sequence[int], *, seconds: float) -> Round:
+        """Visit each trial once; whoever dies is told in the failures and leaves."""
+        for trial in set(self._sessions) - set(order):
+            self._close(trial)
+        done = Round()
+        for trial in order:
+            try:
+                session = self._session(trial, done)
+                session.resume()
+                answer = session.request({"cmd": "round", "s": seconds}, timeout_s=ROUND_TIMEOUT_S + seconds)
+                session.pause()
+                done.medians_ns[trial] = float(answer["median_ns"])
+            except ChildDied as died:
+                done.failures[trial] = failure_of(died.failure)
+                self._close(trial)
+            except (KeyError, TypeError, ValueError):
+                done.failures[trial] = Failure(code="child.output_invalid", detail="The round's answer was not understood.")
+                self._close(trial)
+        return done
+
+    def close(self) -> None:
+        for trial in list(self._sessions):
+            self._close(trial)
+
+    def _session(self, trial: int, done: Round) -> ChildSession:
+        if trial not in self._sessions:
+            begin = time.perf_counter()
+            self._sessions[trial] = self._sandbox.open(self._job(trial))
+            done.opened_s[trial] = time.perf_counter() - begin
+            done.facts[trial] = dict(self._sessions[trial].ready)
+        return self._sessions[trial]
+
+    def _job(self, trial: int) -> ChildJob:
+        build, recipe = self._entrants[trial]
+        subject = self._subject
+        params = {**subject.session_params(build, recipe, subject.timing), **self._pace.params(subject.seed)}
+        return ChildJob(entry=HOLD, params=params, binds=binds(build, subject.timing), limits=subject.limits)
+
+    def _close(self, trial: int) -> None:
+        session = self._sessions.pop(trial, None)
+        if session is not None:
+            outcome = session.close()
+            shutil.rmtree(outcome.out_dir.parent, ignore_errors=True)
+
+
+def race_block(
+    order: Sequence[int], *, index: int, subject: Subject, sandbox: Sandbox, entrants: Entrants, pace: Pace, telemetry: Telemetry
+) -> Block:
+    """One fresh process of each, in this order, all with the same inputs in the same sequence. Ends early at a failure."""
+    starts: dict[int, Start] = {}
+    failures: dict[int, Failure] = {}
+    telemetry.start()
+    for trial in order:
+        build, recipe = entrants[trial]
+        try:
+            starts[trial] = run_start(build, recipe, subject=subject, sandbox=sandbox, pace=pace, seed=subject.seed * 1000 + index)
+        except StepFailed as failed:
+            failures[trial] = failed.failure
+            break
+    return Block(starts=starts, failures=failures, telemetry=telemetry.stop())
+
+
+def run_start(build: Build, recipe: Recipe, *, subject: Subject, sandbox: Sandbox, pace: Pace, seed: int) -> Start:
+    """One fresh process from import to its measured stream. Raises StepFailed."""
+    params = {**subject.session_params(build, recipe, subject.timing), **pace.params(seed)}
+    job = ChildJob(entry=STREAM, params=params, binds=binds(build, subject.timing), limits=subject.limits)
+    outcome = sandbox.run(job, cancelled=subject.cancelled)
+    try:
+        return _start(result_of(outcome), outcome)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise StepFailed(Failure(code="child.output_invalid", detail=f"The start's samples cannot be read: {error}.")) from error
+    finally:
+        shutil.rmtree(outcome.out_dir.parent, ignore_errors=True)
+
+
+def _start(result: dict[str, Any], outcome: ChildOutcome) -> Start:
+    rows = np.load(outcome.out_dir / "samples.npy", allow_pickle=False)
+    if rows.dtype != np.int64 or rows.ndim != 2 or rows.shape[1] != 2 or not len(rows) or np.any(rows[:, 1] <= rows[:, 0]):
+        raise ValueError("they are no pairs of rising times")
+    return Start(
+        rows_ns=rows,
+        load_ns=int(result["load_ns"]),
+        first_ns=int(result["first_ns"]),
+        memory_peak_bytes=outcome.usage.memory_peak_bytes,
+        warmup=str(result["warmup"]),
+        calls_per_sample=int(result["calls_per_sample"]),
+        facts=dict(result.get("facts") or {}),
+    )

@@ -1,0 +1,216 @@
+"""What to try on this model and host, in which order, and why the rest is left out. Nothing is measured or loaded here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from optimizer.backends import Available, Missing, backend, backends, reference_recipe
+from optimizer.backends.base import Backend, SettingsVariant
+from optimizer.passes import passes
+from optimizer.passes.base import No, Pass
+from optimizer.search.plan import Candidate, Plan
+from optimizer.search.priors import prior_of
+from optimizer.specs import (
+    HardwareProfile,
+    InputSource,
+    ModelCard,
+    NotTried,
+    PassAccuracy,
+    PassNeeds,
+    PassStep,
+    Recipe,
+    SearchSpec,
+)
+
+CANDIDATES = {"quick": 12, "standard": 28, "publish": 40}
+CLEANING = "graph simplification"
+FUSION = "operator fusion"
+SHAPES = "shape_specialisation"
+SAME_KIND_FLOOR = 0.8
+REPEAT_DISCOUNT = 0.5
+Chain = tuple[PassStep, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Planner:
+    """One planning: what is asked, on what, and what was left out so far."""
+
+    card: ModelCard
+    spec: SearchSpec
+    hardware: HardwareProfile
+    synthetic: bool
+    left_out: list[NotTried]
+
+    def usable_backends(self, found: Mapping[str, Available | Missing]) -> list[Backend]:
+        return [backend(name) for name, state in found.items() if self._allows_backend(name, state)]
+
+    def _allows_backend(self, name: str, state: Available | Missing) -> bool:
+        if self.spec.backends is not None and name not in self.spec.backends:
+            return self._refuse(name, "Left out by request.")
+        if isinstance(state, Missing):
+            return self._refuse(name, f"{state.reason} To use it: {state.install}.")
+        if self.card.format not in backend(name).formats:
+            return self._refuse(name, f"It does not read {self.card.format} models.")
+        return True
+
+    def usable_passes(self) -> list[Pass]:
+        return [one for one in passes().values() if self._allows_pass(one)]
+
+    def _allows_pass(self, one: Pass) -> bool:
+        if self.spec.passes is not None and one.name not in self.spec.passes:
+            return self._refuse(one.title, "Left out by request.")
+        if self.card.format not in one.formats:
+            return self._refuse(one.title, f"It does not rewrite {self.card.format} models.")
+        if one.needs is PassNeeds.TRAINING:
+            return self._refuse(one.title, "It needs training data, which a search does not have.")
+        if one.needs is PassNeeds.CALIBRATION and self.synthetic:
+            return self._refuse(one.title, "It needs calibration data: add real inputs.")
+        answer = one.applicable(self.card, self.hardware)
+        return not isinstance(answer, No) or self._refuse(one.title, f"{answer.reason[:1].upper()}{answer.reason[1:]}.")
+
+    def _refuse(self, label: str, reason: str) -> bool:
+        self.left_out.append(NotTried(label=label, reason=reason))
+        return False
+
+    def candidates(self, engines: list[Backend], tools: list[Pass]) -> Iterator[Candidate]:
+        for engine in engines:
+            for variant in self._structural(engine):
+                for chain in self._chains(engine, tools):
+                    yield self.candidate(engine.name, variant, chain, tools)
+
+    def candidate(self, engine: str, variant: SettingsVariant, chain: Chain, tools: list[Pass]) -> Candidate:
+        by_name = {one.name: one for one in tools}
+        invariant = variant.accuracy_invariant and all(by_name[step.name].accuracy is PassAccuracy.INVARIANT for step in chain)
+        prior = prior_of(engine, variant.settings, chain, card=self.card, hardware=self.hardware)
+        return Candidate(
+            recipe=Recipe(backend=engine, passes=chain, settings=variant.settings),
+            accuracy_invariant=invariant,
+            why=variant.why if not chain else " + ".join(by_name[step.name].title for step in chain),
+            prior_speedup=prior.promise,
+        )
+
+    def _structural(self, engine: Backend) -> list[SettingsVariant]:
+        """One variant per device and precision, at its first (best guessed) thread count; the rest is tuning."""
+        first: dict[tuple[str, str, str], SettingsVariant] = {}
+        for variant in engine.variants(self.card, self.hardware):
+            settings = variant.settings
+            first.setdefault((settings.device, settings.provider, settings.precision), self._capped(variant))
+        return list(first.values())
+
+    def _capped(self, variant: SettingsVariant) -> SettingsVariant:
+        most, threads = self.spec.max_threads, variant.settings.threads
+        if most is None or threads is None or threads <= most:
+            return variant
+        return replace(variant, settings=replace(variant.settings, threads=most))
+
+    def _chains(self, engine: Backend, tools: list[Pass]) -> list[Chain]:
+        """No pass, each cleaner after fixed shapes, all cleaners, fusion, and each arithmetic change on the best ground."""
+        suited = [one for one in tools if not one.backends or engine.name in one.backends]
+        steps = {one.name: tuple(one.variants(self.card, self.hardware)) for one in suited}
+        shapes = steps.get(SHAPES, ())[:1]
+        cleaners = [steps[one.name][:1] for one in suited if one.family == CLEANING and one.name != SHAPES and steps[one.name]]
+        fusions = [steps[one.name][:1] for one in suited if one.family == FUSION and steps[one.name]]
+        others = [one for one in suited if one.family not in (CLEANING, FUSION)]
+        chains: list[Chain] = [(), *(shapes + cleaner for cleaner in cleaners)]
+        if len(cleaners) > 1:
+            chains.append(shapes + tuple(step for cleaner in cleaners for step in cleaner))
+        chains += fusions
+        for one in others:
+            for step in steps[one.name][: 1 if self.spec.budget.preset == "quick" else None]:
+                grounds = [(), *fusions] if fusions else [(), *(shapes + cleaner for cleaner in cleaners[:1])]
+                chains += [(*ground, step) for ground in grounds]
+        return _distinct(chains)
+
+    def tune(self, candidate: Candidate) -> tuple[Candidate, ...]:
+        """The same model and precision with the backend's other thread counts and waiting modes."""
+        settings = candidate.recipe.settings
+        proposed = [self._capped(variant) for variant in backend(candidate.recipe.backend).variants(self.card, self.hardware)]
+        found: list[Candidate] = []
+        for variant in proposed:
+            tuned = replace(settings, threads=variant.settings.threads, spinning=variant.settings.spinning)
+            recipe = replace(candidate.recipe, settings=tuned)
+            if recipe not in [candidate.recipe, *(one.recipe for one in found)]:
+                found.append(replace(candidate, recipe=recipe, why=f"settings: {variant.why or 'other threads'}"))
+        return tuple(found)
+
+
+def _distinct(chains: list[Chain]) -> list[Chain]:
+    found: list[Chain] = []
+    for chain in chains:
+        if chain not in found:
+            found.append(chain)
+    return found
+
+
+def reference_of(card: ModelCard, spec: SearchSpec, hardware: HardwareProfile) -> Recipe:
+    """Trial 0: the upload in its reference runtime, threads at the quota (or the user's cap)."""
+    threads = max(1, hardware.cores)
+    return reference_recipe(card, threads if spec.max_threads is None else min(threads, spec.max_threads))
+
+
+def plan(
+    card: ModelCard,
+    spec: SearchSpec,
+    hardware: HardwareProfile,
+    found_backends: Mapping[str, Available | Missing],
+    *,
+    input_source: InputSource = InputSource.REAL,
+) -> Plan:
+    """Candidates in the order they are tried; on synthetic inputs those that may win come first.
+
+    Raises InputError ``backend.no_reference`` when no runtime can serve as Trial 0.
+    """
+    synthetic = input_source is InputSource.SYNTHETIC
+    planner = _Planner(card=card, spec=spec, hardware=hardware, synthetic=synthetic, left_out=[])
+    reference = reference_of(card, spec, hardware)
+    tools = planner.usable_passes()
+    engines = planner.usable_backends(found_backends)
+    found = [one for one in planner.candidates(engines, tools) if one.recipe != reference]
+    if reference.backend in {engine.name for engine in engines}:
+        found += planner.tune(Candidate(recipe=reference, accuracy_invariant=True, why="", prior_speedup=1.0))
+    ordered = _ordered(found, synthetic=synthetic)
+    kept = CANDIDATES.get(spec.budget.preset, CANDIDATES["quick"])
+    for one in ordered[kept:]:
+        planner.left_out.append(
+            NotTried(label=one.recipe.label, reason="Less likely to help than what was tried; a larger preset tries it.")
+        )
+    return Plan(reference=reference, candidates=tuple(ordered[:kept]), not_tried=tuple(planner.left_out), tune=planner.tune)
+
+
+def _ordered(found: Sequence[Candidate], *, synthetic: bool) -> list[Candidate]:
+    """Most promising first, but each further form of a kind already queued counts less: the first minute should see every kind."""
+    rest, queue = list(found), []
+    kinds: Counter[tuple[object, ...]] = Counter()
+    while rest:
+        best = max(rest, key=lambda one: (not synthetic or one.accuracy_invariant, _worth(one, kinds), -len(one.recipe.passes)))
+        rest.remove(best)
+        queue.append(best)
+        kinds[_kind(best)] += 1
+    return queue
+
+
+def _worth(one: Candidate, kinds: Counter[tuple[object, ...]]) -> float:
+    gain = one.prior_speedup - SAME_KIND_FLOOR
+    return gain * REPEAT_DISCOUNT ** kinds[_kind(one)]
+
+
+def _kind(one: Candidate) -> tuple[object, ...]:
+    """Backend, device and precision, with what changes the arithmetic or the operators. Plain and cleaned exact forms both count."""
+    recipe, settings = one.recipe, one.recipe.settings
+    changing = [step.name for step in recipe.passes if passes()[step.name].family != CLEANING]
+    is_cleaned = one.accuracy_invariant and len(recipe.passes) > len(changing)
+    return (recipe.backend, settings.device, settings.precision, settings.spinning, is_cleaned, *changing)
+
+
+def installed_backends(hardware: HardwareProfile) -> dict[str, Available | Missing]:
+    """Availability as the profile tells it: for planning without loading a runtime, also away from the machine."""
+    return {name: _installed(name, hardware) for name in backends()}
+
+
+def _installed(name: str, hardware: HardwareProfile) -> Available | Missing:
+    version = hardware.runtimes.get(name)
+    if version is None:
+        return Missing(reason=f"{name} is not installed on this machine.", install=f"pip install {name}")
+    return Available(version=version)

@@ -1,0 +1,173 @@
+"""Carries out what the search machine asks, through the pipeline's sandboxed children, and reports every stage as it ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from optimizer.errors import EngineError, EngineFault, InputError
+from optimizer.measure.environment import environment_fingerprint
+from optimizer.measure.inputs import split
+from optimizer.measure.memory import memory_available_bytes
+from optimizer.pipeline import Subject, limits_for, portion
+from optimizer.sandbox import Sandbox
+from optimizer.score.catalog import price_for
+from optimizer.score.evidence import gather
+from optimizer.score.picks import pick_trials
+from optimizer.search.actions import Conclusion, Finish
+from optimizer.search.arms import min_iterations
+from optimizer.search.candidates import installed_backends, plan
+from optimizer.search.estimate import GATE_EXAMPLES, check_budget, estimate, guesses, sealed_needed
+from optimizer.search.machine import SearchMachine, Terms
+from optimizer.search.performer import Performer
+from optimizer.search.problem import Cancelled, Observer, SearchProblem
+from optimizer.search.reporting import Reporter
+from optimizer.search.resume import known_recipes
+from optimizer.search.watching import Watch
+from optimizer.specs import InputSource, SearchOutcome, SearchSpec, StageReport
+from optimizer.units import MIB
+
+TIMING_EXAMPLES = 32
+CHILD_WALL_S = 120.0
+HELD_MOST, HELD_LEAST = 6, 2
+RUNTIME_BYTES = 350 * MIB
+"""What a held-open process needs besides the model."""
+
+
+def run_search(
+    problem: SearchProblem,
+    *,
+    sandbox: Sandbox,
+    observer: Observer,
+    finished: Sequence[StageReport] = (),
+    budget_left_s: float | None = None,
+) -> SearchOutcome:
+    """Search within the budget and return the answer; every stage is reported to ``observer`` as it ends.
+
+    ``finished`` are reports of an earlier attempt: its indices, builds and gates are kept, timings are taken again.
+    Raises InputError ``budget.too_small`` (fresh starts only) or what makes the original itself unusable (``input.*``,
+    ``backend.*``, ``baseline.not_finite``), EngineFault ``baseline.failed``, and Cancelled.
+    """
+    began = time.monotonic()
+    spec = problem.spec
+    if not finished:
+        check_budget(estimate(problem.card, spec, problem.hardware))
+    subject, machine, performer = _assemble(problem, sandbox=sandbox, observer=observer, finished=finished, budget_left_s=budget_left_s)
+    try:
+        conclusion = _drive(machine, performer, Watch(observer=observer, machine=machine), began=began, observer=observer)
+        performer.report_race()
+    finally:
+        performer.close()
+    _raise_fault(conclusion)
+    return _outcome(conclusion, subject=subject, machine=machine, performer=performer, spec=spec, elapsed_s=time.monotonic() - began)
+
+
+def _drive(machine: SearchMachine, performer: Performer, watch: Watch, *, began: float, observer: Observer) -> Conclusion:
+    while True:
+        if observer.cancelled():
+            raise Cancelled
+        action = machine.ask(time.monotonic() - began)
+        watch.before(action)
+        if isinstance(action, Finish):
+            performer.report_screening(field_left=True)
+            return action.conclusion
+        machine.tell(performer.perform(action))
+        performer.report_screening()
+        watch.after(time.monotonic() - began)
+
+
+def _assemble(
+    problem: SearchProblem, *, sandbox: Sandbox, observer: Observer, finished: Sequence[StageReport], budget_left_s: float | None
+) -> tuple[Subject, SearchMachine, Performer]:
+    spec = problem.spec
+    parts = split(problem.inputs, sealed_at_most=spec.budget.accuracy_examples)
+    root = problem.workspace / "inputs"
+    subject = Subject(
+        model_dir=problem.model_dir,
+        entry=problem.entry,
+        card=problem.card,
+        hardware=problem.hardware,
+        inputs=problem.inputs,
+        timing=portion(problem.inputs, parts.search[:TIMING_EXAMPLES], root=root),
+        calibration=portion(problem.inputs, parts.calibration, root=root) if parts.calibration else None,
+        workspace=problem.workspace,
+        seed=spec.seed,
+        limits=limits_for(problem.hardware, wall_s=CHILD_WALL_S),
+        cancelled=observer.cancelled,
+    )
+    fast, slow = guesses(problem.card, problem.hardware)
+    machine = SearchMachine(
+        plan(problem.card, spec, problem.hardware, installed_backends(problem.hardware), input_source=problem.inputs.source),
+        spec,
+        Terms(
+            total_s=spec.budget.total_s if budget_left_s is None else budget_left_s,
+            synthetic=problem.inputs.source is InputSource.SYNTHETIC,
+            sealed_available=len(parts.sealed),
+            sealed_needed=sealed_needed(problem.card, spec),
+            held_max=held_at_most(problem.card.size_bytes, memory_available_bytes()),
+        ),
+        costs=fast.between(slow),
+        known=known_recipes(finished),
+    )
+    reporter = Reporter(
+        observer=observer,
+        environment=environment_fingerprint(problem.hardware, sandbox.level),
+        samples_dir=problem.workspace / "samples",
+    )
+    performer = Performer(
+        subject=subject,
+        machine=machine,
+        sandbox=sandbox,
+        reporter=reporter,
+        gate_inputs=portion(problem.inputs, parts.search[:GATE_EXAMPLES], root=root),
+        sealed=parts.sealed,
+        block_s=spec.budget.block_s,
+        min_iterations=min_iterations(spec),
+    )
+    return subject, machine, performer
+
+
+def held_at_most(model_bytes: int, available_bytes: int) -> int:
+    """How many candidates may be held open beside Trial 0: memory bounds it (three copies of the weights each, half the free memory)."""
+    each = RUNTIME_BYTES + 3 * model_bytes
+    return max(HELD_LEAST, min(HELD_MOST, available_bytes // 2 // each - 1))
+
+
+def _raise_fault(conclusion: Conclusion) -> None:
+    """The original itself could not be run: no search result, an error."""
+    fault = conclusion.fault
+    if fault is None:
+        return
+    if fault.code == "child.cancelled":
+        raise Cancelled
+    is_users = fault.code.split(".")[0] in ("input", "backend", "baseline", "fidelity")
+    kind: type[EngineError] = InputError if is_users else EngineFault
+    raise kind(fault.code, f"The original model could not be measured: {fault.detail}")
+
+
+def _outcome(
+    conclusion: Conclusion, *, subject: Subject, machine: SearchMachine, performer: Performer, spec: SearchSpec, elapsed_s: float
+) -> SearchOutcome:
+    outcome = SearchOutcome(
+        decision=conclusion.decision,
+        reason=conclusion.reason,
+        winner=conclusion.winner,
+        nearest=conclusion.nearest,
+        duels=conclusion.duels,
+        not_tried=conclusion.not_tried,
+        input_source=subject.inputs.source,
+        sealed_examples=performer.sealed_examples,
+        trials=len(machine.field.trials),
+        elapsed_s=elapsed_s,
+        warnings=(*conclusion.warnings, *performer.warnings, *subject.inputs.warnings),
+    )
+    return replace(outcome, picks=_picks(outcome, performer=performer, subject=subject, spec=spec))
+
+
+def _picks(outcome: SearchOutcome, *, performer: Performer, subject: Subject, spec: SearchSpec) -> dict[str, int]:
+    """Named picks among the original and those that beat it in the race."""
+    evidence = gather(performer.reporter.sent, price=price_for(subject.hardware))
+    proven = {0, *performer.race_winners()}
+    able = {trial: one for trial, one in evidence.items() if trial in proven}
+    return pick_trials(able, outcome=outcome, spec=spec) if 0 in able else {}

@@ -1,0 +1,122 @@
+"""Time before the start: the sum of its parts, and whether the budget can hold an answer at all (measurement.md 3)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from optimizer.errors import InputError
+from optimizer.measure.fidelity import examples_needed
+from optimizer.search.arms import min_iterations
+from optimizer.search.candidates import installed_backends, plan
+from optimizer.search.machine import MIN_ROUNDS, ROUND_S
+from optimizer.search.plan import Estimate
+from optimizer.search.priors import inference_s
+from optimizer.search.reserve import CLOSING_S, RACE_SHARE, Costs, Reserve
+from optimizer.specs import HardwareProfile, ModelCard, SearchSpec
+
+START_S = (0.7, 2.0)
+LOAD_BYTES_PER_S = (1e9, 2e8)
+BUILD_S = (1.0, 4.0)
+GATE_EXAMPLES = 64
+LEAST_CANDIDATES = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Guess:
+    """One end of the guess: the fast or the slow one."""
+
+    start_s: float
+    build_s: float
+    inference_s: float
+
+    @property
+    def gate_s(self) -> float:
+        return self.start_s + GATE_EXAMPLES * self.inference_s
+
+    @property
+    def candidate_s(self) -> float:
+        """Build, gate, open and screen one candidate."""
+        return self.build_s + self.gate_s + self.start_s + 2 * MIN_ROUNDS * ROUND_S
+
+    def between(self, other: _Guess) -> Costs:
+        """Priors for a run: the geometric mean of two guesses."""
+        names = ("build_s", "gate_s", "start_s", "inference_s")
+        build_s, gate_s, start_s, inference_s = (math.sqrt(getattr(self, name) * getattr(other, name)) for name in names)
+        return Costs(build_s=build_s, gate_s=gate_s, open_s=start_s, example_s=inference_s, median_s=inference_s)
+
+    def costs(self) -> Costs:
+        return Costs(build_s=self.build_s, gate_s=self.gate_s, open_s=self.start_s, example_s=self.inference_s, median_s=self.inference_s)
+
+
+def guesses(card: ModelCard, hardware: HardwareProfile) -> tuple[_Guess, _Guess]:
+    """(fast, slow) guess of what each step costs on this host."""
+    fast, slow = (
+        _Guess(start_s=start + card.size_bytes / load, build_s=build + card.size_bytes / load, inference_s=inference)
+        for start, load, build, inference in zip(START_S, LOAD_BYTES_PER_S, BUILD_S, inference_s(card, hardware), strict=True)
+    )
+    return fast, slow
+
+
+def sealed_needed(card: ModelCard, spec: SearchSpec) -> int:
+    """Sealed examples that a recipe without any change needs to Pass."""
+    return examples_needed(spec.task or card.task, spec.targets)
+
+
+def estimate(card: ModelCard, spec: SearchSpec, hardware: HardwareProfile) -> Estimate:
+    """Seconds from start to answer. ``low_s``: the first look decides; ``parts`` add up to ``high_s``, which the budget bounds."""
+    fast, slow = guesses(card, hardware)
+    needed = sealed_needed(card, spec)
+    candidates = len(plan(card, spec, hardware, installed_backends(hardware)).candidates)
+    least_s = _least_s(fast, spec, needed)
+    parts = _parts(slow, spec, needed=needed, candidates=candidates)
+    low = _parts(fast, spec, needed=needed, candidates=candidates, first_look=True)
+    return Estimate(
+        low_s=min(sum(low.values()), sum(parts.values())),
+        high_s=sum(parts.values()),
+        parts=parts,
+        trials=candidates + 1,
+        sealed_needed=needed,
+        problems=_problems(spec, least_s),
+        least_s=least_s,
+    )
+
+
+def check_budget(found: Estimate) -> None:
+    """Raises InputError ``budget.too_small`` naming the least that would do."""
+    if found.problems:
+        raise InputError("budget.too_small", found.problems[0])
+
+
+def _parts(guess: _Guess, spec: SearchSpec, *, needed: int, candidates: int, first_look: bool = False) -> dict[str, float]:
+    """Seconds by part; search takes what the race and the accuracy check leave, at most what its candidates need."""
+    total_s, reserve = spec.budget.total_s, _reserve(guess, spec)
+    baseline_s = min(guess.gate_s, total_s)
+    sealed_s = min(reserve.sealed_s(needed, finalists=1), total_s - baseline_s)
+    left_s = max(0.0, total_s - baseline_s - sealed_s - CLOSING_S)
+    size = reserve.affordable(RACE_SHARE * left_s) or reserve.sizes()[-1]
+    race_s = size.looks[0] * reserve.block_s(1) if first_look else reserve.race_s(size)
+    race_s = min(race_s, left_s)
+    search_s = min(candidates * guess.candidate_s, left_s - race_s)
+    return {"baseline": baseline_s, "search": search_s, "accuracy_check": sealed_s, "race": race_s}
+
+
+def _least_s(guess: _Guess, spec: SearchSpec, needed: int) -> float:
+    """Screening of two candidates, one look of one finalist, and the accuracy check, at the fast guess."""
+    reserve = _reserve(guess, spec)
+    search_s = LEAST_CANDIDATES * guess.candidate_s
+    return guess.gate_s + search_s + reserve.sealed_s(needed, finalists=1) + spec.budget.looks[0] * reserve.block_s(1) + CLOSING_S
+
+
+def _reserve(guess: _Guess, spec: SearchSpec) -> Reserve:
+    return Reserve(budget=spec.budget, total_s=spec.budget.total_s, costs=guess.costs(), min_iterations=min_iterations(spec))
+
+
+def _problems(spec: SearchSpec, least_s: float) -> tuple[str, ...]:
+    if least_s <= spec.budget.total_s:
+        return ()
+    sentence = (
+        f"A budget of {spec.budget.total_s:g} s cannot hold screening, one race look and the accuracy check; "
+        f"allow at least {math.ceil(least_s)} s."
+    )
+    return (sentence,)

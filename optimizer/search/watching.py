@@ -1,0 +1,84 @@
+"""Progress of a search in words and counts, for whoever looks on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from optimizer.search.actions import Action, Build, Finish, Gate, MeasureStart, RaceBlock, ScreenRound, SealedCheck
+from optimizer.search.machine import SearchMachine
+from optimizer.search.problem import Observer
+
+PHASES = {
+    Build: "optimise",
+    Gate: "optimise",
+    ScreenRound: "optimise",
+    SealedCheck: "confirm",
+    RaceBlock: "confirm",
+    MeasureStart: "baseline",
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class Watch:
+    """Tells the observer what is done now, and logs each new best of the screening."""
+
+    observer: Observer
+    machine: SearchMachine
+    _best: int = 0
+
+    def before(self, action: Action) -> None:
+        if isinstance(action, Finish):
+            self.observer.phase("score", done=1, total=1, detail=action.conclusion.decision.value.replace("_", " "))
+            return
+        done, total = self._counts(action)
+        self.observer.phase(self._phase(action), done=done, total=total, detail=self._detail(action))
+
+    def after(self, elapsed_s: float) -> None:
+        """Log a new best of the screening."""
+        order = self.machine.ledger.ranking(self.machine.field.screened)
+        if not order or order[0] == self._best or self.machine.ledger.count(order[0]) < 2:
+            return
+        self._best = order[0]
+        pace = self.machine.ledger.pace(order[0])
+        label = self.machine.field.trials[order[0]].recipe.label
+        if pace:
+            self.observer.log(
+                f"{elapsed_s:.0f} s: best so far in screening is trial {order[0]}, {label}: about {pace.speedup:.2f}× as fast"
+            )
+
+    def _phase(self, action: Action) -> str:
+        is_baseline = isinstance(action, Build | Gate) and action.trial == 0
+        return "prepare" if is_baseline else PHASES[type(action)]
+
+    def _counts(self, action: Action) -> tuple[int, int]:
+        race = self.machine.race
+        if isinstance(action, RaceBlock) and race is not None:
+            return len(race.blocks), race.looks[-1]
+        if isinstance(action, MeasureStart):
+            return action.index, action.index + 1
+        trials = len(self.machine.field.trials) - 1
+        return max(0, trials), max(1, trials + len(self.machine.field.waiting))
+
+    def _detail(self, action: Action) -> str:
+        match action:
+            case Build() if action.trial == 0:
+                return "the untouched original"
+            case Build():
+                return f"build trial {action.trial}: {action.recipe.label}"
+            case Gate() if action.trial == 0:
+                return "reference outputs of the original"
+            case Gate():
+                return f"check the outputs of trial {action.trial}: {self._label(action.trial)}"
+            case ScreenRound():
+                return f"compare {len(action.order) - 1} candidates side by side with the original"
+            case SealedCheck():
+                return f"check trial {action.trial} on {action.examples} sealed examples"
+            case RaceBlock():
+                rivals = ", ".join(str(trial) for trial in sorted(action.order) if trial)
+                return f"race trial {rivals} against the original, block {action.index + 1}"
+            case MeasureStart():
+                return f"measure the original, start {action.index + 1}"
+        return ""
+
+    def _label(self, trial: int) -> str:
+        return self.machine.field.trials[trial].recipe.label
