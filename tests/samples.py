@@ -162,23 +162,23 @@ def branch(path: Path) -> Path:
 def nested(path: Path, *, depth: int) -> Path:
     """If inside If, ``depth`` levels deep, written by hand so that no library recursion is met."""
     tensor = value("y", [1]).SerializeToString()
-    graph = _field(1, helper.make_node("Identity", ["x"], ["y"]).SerializeToString()) + _field(2, b"g") + _field(12, tensor)
+    graph = wire_field(1, helper.make_node("Identity", ["x"], ["y"]).SerializeToString()) + wire_field(2, b"g") + wire_field(12, tensor)
     for _ in range(depth):
         attributes = b"".join(
-            _field(5, _field(1, name) + _field(6, graph) + b"\xa0\x01\x05") if name == b"then_branch" else b"" for name in (b"then_branch",)
+            wire_field(5, wire_field(1, name) + wire_field(6, graph) + b"\xa0\x01\x05") if name == b"then_branch" else b"" for name in (b"then_branch",)
         )
-        node = _field(1, b"flag") + _field(2, b"y") + _field(4, b"If") + attributes
-        graph = _field(1, node) + _field(2, b"g") + _field(12, tensor)
+        node = wire_field(1, b"flag") + wire_field(2, b"y") + wire_field(4, b"If") + attributes
+        graph = wire_field(1, node) + wire_field(2, b"g") + wire_field(12, tensor)
     opset = helper.make_opsetid("", OPSET).SerializeToString()
-    path.write_bytes(b"\x08\x0a" + _field(7, graph) + _field(8, opset))
+    path.write_bytes(b"\x08\x0a" + wire_field(7, graph) + wire_field(8, opset))
     return path
 
 
 def many_nodes(path: Path, *, count: int) -> Path:
     """``count`` equal nodes in a row."""
-    node = _field(1, helper.make_node("Relu", ["x"], ["y"]).SerializeToString())
+    node = wire_field(1, helper.make_node("Relu", ["x"], ["y"]).SerializeToString())
     opset = helper.make_opsetid("", OPSET).SerializeToString()
-    path.write_bytes(b"\x08\x0a" + _field(8, opset) + _field(7, node * count))
+    path.write_bytes(b"\x08\x0a" + wire_field(8, opset) + wire_field(7, node * count))
     return path
 
 
@@ -244,7 +244,7 @@ def external_zip(path: Path, *, build: Callable[[Path], Path] = mlp) -> Path:
     return zipped(folder, path)
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)
@@ -253,6 +253,6 @@ def _varint(number: int) -> bytes:
     return bytes(out)
 
 
-def _field(number: int, payload: bytes) -> bytes:
+def wire_field(number: int, payload: bytes) -> bytes:
     """A length-delimited protobuf field."""
-    return _varint(number << 3 | 2) + _varint(len(payload)) + payload
+    return varint(number << 3 | 2) + varint(len(payload)) + payload

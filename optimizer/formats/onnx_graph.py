@@ -149,7 +149,7 @@ class _Walk:
 
     def _ports(self, fields: Fields, side: str) -> tuple[ValueFact, ...]:
         spans = fields.get(side, ())
-        if len(spans) > self.caps.ports + len(fields.get("initializer", ())):
+        if len(spans) > self.caps.ports + (len(fields.get("initializer", ())) if side == "input" else 0):
             raise self.reader.beyond(spans[0][0], f"more than {self.caps.ports:,} graph {side}s")
         ports = tuple(self._value(span) for span in spans)
         for span, port in zip(spans, ports, strict=True):
