@@ -10,17 +10,24 @@ class PkLog extends HTMLElement {
     this.view.addEventListener("scroll", () => this.noticeScroll());
     this.follow?.addEventListener("change", () => this.toEnd());
     this.search?.addEventListener("input", () => this.filter());
-    this.observer = new MutationObserver(() => this.grown());
+    this.observer = new MutationObserver((changes) => this.grown(changes));
     this.observer.observe(this.view, { childList: true });
     this.toEnd();
   }
 
   disconnectedCallback() { this.observer?.disconnect(); }
 
-  grown() {
+  grown(changes) {
+    for (const change of changes) for (const line of change.addedNodes) this.replaceEarlier(line);
     while (this.view.childElementCount > WINDOW) this.view.firstElementChild.remove();
     this.filter();
     this.toEnd();
+  }
+
+  /* The stream repeats the line it was in; the newer text of a number wins. */
+  replaceEarlier(line) {
+    if (!line.id) return;
+    for (const other of this.view.querySelectorAll(`[id="${line.id}"]`)) if (other !== line) other.remove();
   }
 
   noticeScroll() {

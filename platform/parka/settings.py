@@ -77,6 +77,7 @@ PUBLIC_URL = env.read("PARKA_PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/")
 HTTPS = PUBLIC_URL.startswith("https://")
 ALLOWED_HOSTS = env.words("PARKA_ALLOWED_HOSTS") or [urlsplit(PUBLIC_URL).hostname or "127.0.0.1", "127.0.0.1", "localhost"]
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+CSRF_FAILURE_VIEW = "parka.dashboard.views.errors.form_expired"
 PROXY_COUNT = env.number("PARKA_PROXY_COUNT", 0)
 
 INSTALLED_APPS = [

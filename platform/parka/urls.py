@@ -17,3 +17,7 @@ urlpatterns = [
     path("api/v1/", include("parka.api.urls")),
     path("", include("parka.dashboard.urls")),
 ]
+
+handler403 = "parka.dashboard.views.errors.forbidden"
+handler404 = "parka.dashboard.views.errors.not_found"
+handler500 = "parka.dashboard.views.errors.server_failed"

@@ -7,19 +7,27 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, cast
 
+from allauth.core.exceptions import ReauthenticationRequired
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
 
 from parka.accounts.access import Access
-from parka.accounts.web import team_page
+from parka.accounts.web import signed_in_recently, team_page
 from parka.core.errors import FieldError, NotFound, PlatformError
 from parka.dashboard.shell import build_shell
 
 Args = ParamSpec("Args")
 TeamView = Callable[Concatenate[HttpRequest, Access, Args], HttpResponseBase]
-TITLES = {403: "Not allowed", 404: "Nothing here", 409: "Somebody was faster", 410: "It is gone", 413: "Too large", 429: "Too many requests"}
+TITLES = {
+    403: "Not allowed",
+    404: "Nothing here",
+    409: "Somebody was faster",
+    410: "It is gone",
+    413: "Too large",
+    429: "Too many requests",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +65,12 @@ class ErrorPage:
 def crumb(access: Access, label: str, name: str, *args: object) -> Crumb:
     """A crumb that leads to a named place of the team."""
     return Crumb(label=label, href=reverse(name, args=[access.team.slug, *args]))
+
+
+def confirm_identity(request: HttpRequest) -> None:
+    """Before roles, tokens and agents change: a password typed in the last minutes, else it is asked for and the request resumes."""
+    if not signed_in_recently(request):
+        raise ReauthenticationRequired
 
 
 def is_fragment(request: HttpRequest) -> bool:

@@ -1,0 +1,71 @@
+"""Chart specs compiled to SVG: cached by content, checked before they reach a page."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import structlog
+from django.core.cache import cache as shared
+from django.utils.html import escape
+from django.utils.safestring import SafeString
+
+log = structlog.get_logger(__name__)
+KEEP_S = 7 * 24 * 3600
+FORBIDDEN_TAGS = {"script", "style", "foreignObject", "image", "a", "use", "animate", "set"}
+
+
+class UnsafeChart(ValueError):
+    """The compiled chart holds something that our policy forbids."""
+
+
+@cache
+def versions() -> str:
+    """What else decides how a spec is drawn."""
+    import altair
+    import vl_convert
+
+    return f"{altair.__version__}/{vl_convert.__version__}"
+
+
+def checked(svg: str) -> SafeString:
+    """The SVG as safe markup once it has no script, style, handler or outside address. Raises UnsafeChart."""
+    root = ET.fromstring(svg)  # noqa: S314 - our own converter's output
+    for element in root.iter():
+        tag = element.tag.rsplit("}", 1)[-1]
+        if tag in FORBIDDEN_TAGS:
+            raise UnsafeChart(f"<{tag}> in a chart")
+        for name, value in element.attrib.items():
+            plain = name.rsplit("}", 1)[-1].lower()
+            if plain in {"style", "href"} or plain.startswith("on") or "url(" in value.replace("url(#", ""):
+                raise UnsafeChart(f"{plain} in a chart")
+    return SafeString(svg)
+
+
+def labelled(svg: str, *, label: str) -> str:
+    """The SVG as one image with a name."""
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)
+
+
+def compile_chart(spec: dict[str, Any], *, label: str) -> SafeString | None:
+    """Vega-Lite to SVG, kept in the cache; None when it cannot be drawn, so that the page shows its data table alone."""
+    key = "chart:" + hashlib.sha256(json.dumps([spec, label, versions()], sort_keys=True).encode()).hexdigest()
+    kept = shared.get(key)
+    if kept is not None:
+        return SafeString(kept)
+    try:
+        svg = checked(labelled(_convert(spec), label=label))
+    except (ValueError, ET.ParseError) as error:
+        log.error("chart.failed", error=str(error)[:500])
+        return None
+    shared.set(key, str(svg), KEEP_S)
+    return svg
+
+
+def _convert(spec: dict[str, Any]) -> str:
+    import vl_convert
+
+    return str(vl_convert.vegalite_to_svg(spec))
