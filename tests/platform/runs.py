@@ -27,7 +27,7 @@ from parka.accounts.access import Access
 from parka.experiments.lifecycle import ClaimRequest, Fence, claim_run
 from parka.experiments.models import Experiment, Run
 from parka.experiments.records import Result
-from parka.experiments.services import create_experiment
+from parka.experiments.services import create_experiment, queue_run
 from parka.fleet.models import Agent, AgentToken, RegistrationToken
 from parka.fleet.services import Facts, create_agent, register
 from parka.registry.models import Artifact, ArtifactRole, Intake, Model, ModelVersion
@@ -131,3 +131,20 @@ def age(seconds: float) -> None:
 
 def event_names(run: Run) -> list[str]:
     return list(run.events.order_by("id").values_list("event", flat=True))
+
+
+def queue_again(access: Access, agent: Agent, *, version: ModelVersion) -> Run:
+    """One more run, without the hourly bound of people."""
+    spec = SearchSpec()
+    experiment = Experiment.objects.create(
+        team=access.team,
+        number=secrets.randbelow(2**31),
+        title="walk",
+        version=version,
+        objective=spec.objective,
+        budget_s=spec.budget.total_s,
+        preset=spec.budget.preset,
+        spec=to_jsonable(spec),
+        created_by=access.user,
+    )
+    return queue_run(experiment, agent)

@@ -91,6 +91,14 @@ def test_a_delayed_copy_of_an_old_claim_takes_nothing(alice_access: Access, run:
     assert waiting.state == RunState.QUEUED
 
 
+def test_a_delayed_copy_of_a_claim_whose_attempt_was_replaced_takes_nothing(run: Run) -> None:
+    first = held(run)
+    requeue(run)
+    held(run)
+    requeue(run)
+    assert claim(run.agent, claim_id=first.claim_id) is None
+
+
 def test_an_agent_holds_one_run_at_a_time(alice_access: Access, run: Run) -> None:
     second = new_run(alice_access, run.agent)
     held(run)

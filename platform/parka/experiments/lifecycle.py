@@ -20,7 +20,7 @@ from django.db.models.functions import Coalesce, Least, Now
 from optimizer.sandbox.job import Level
 from parka.core.codes import sentence
 from parka.core.errors import Conflict, NotFound
-from parka.experiments.models import ACTIVE, TERMINAL, Phase, Run, RunEvent, RunState
+from parka.experiments.models import ACTIVE, TERMINAL, Phase, Run, RunClaim, RunEvent, RunState
 from parka.fleet.models import Agent, AgentState
 from parka_agent.protocol import RunDirective
 
@@ -138,7 +138,7 @@ def claim_run(agent: Agent, request: ClaimRequest) -> Run | None:
     Works without the sweeper: the agent's own expired leases are settled first.
     """
     sweep(agent=agent)
-    if Run.objects.filter(agent=agent, claim_id=request.claim_id).exists():
+    if RunClaim.objects.filter(agent=agent, claim_id=request.claim_id).exists():
         return Run.objects.filter(LEASE_LIVE, agent=agent, claim_id=request.claim_id, state=RunState.RUNNING).first()
     try:
         with transaction.atomic():
@@ -245,7 +245,11 @@ def _claim_next(agent: Agent, request: ClaimRequest) -> Run | None:
         lease_expires_at=Now() + LEASE,
         phase=Phase.PREPARE,
     )
-    return Run.objects.get(pk=run_id) if claimed else None
+    if not claimed:
+        return None
+    run = Run.objects.get(pk=run_id)
+    RunClaim.objects.create(run=run, agent=agent, attempt=run.attempt, claim_id=request.claim_id)
+    return run
 
 
 _DUE = (

@@ -136,6 +136,18 @@ class Run(TimedModel):
         return self.state in TERMINAL
 
 
+class RunClaim(TimedModel):
+    """A claim that was granted: its id is used up, a delayed copy of the request takes nothing."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="claims")
+    agent = models.ForeignKey(Agent, on_delete=models.CASCADE, related_name="claims")
+    attempt = models.PositiveSmallIntegerField()
+    claim_id = models.CharField(max_length=64)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["agent", "claim_id"], name="claim_id_once_per_agent")]
+
+
 class RunEvent(TimedModel):
     """One state change of a run, written in the transaction that made it."""
 
