@@ -203,7 +203,7 @@ class Performer:
         return Raced(
             index=action.index,
             seconds=time.monotonic() - begin,
-            arms={trial: _arm(start) for trial, start in block.starts.items()},
+            arms={trial: arm_of(start) for trial, start in block.starts.items()},
             failures=block.failures,
             valid=block.telemetry.valid,
             reasons=block.telemetry.reasons,
@@ -218,7 +218,7 @@ class Performer:
             )
         except StepFailed as failed:
             return Started(trial=action.trial, index=action.index, seconds=time.monotonic() - begin, failure=failed.failure)
-        return Started(trial=action.trial, index=action.index, seconds=time.monotonic() - begin, arm=_arm(start))
+        return Started(trial=action.trial, index=action.index, seconds=time.monotonic() - begin, arm=arm_of(start))
 
     @property
     def _pace(self) -> Pace:
@@ -279,7 +279,8 @@ def _fidelity(found: FidelityResult) -> Fidelity:
     )
 
 
-def _arm(start: Start) -> Arm:
+def arm_of(start: Start) -> Arm:
+    """A start as the machine knows it."""
     return Arm(
         rows_ns=start.rows_ns,
         load_ns=start.load_ns,
