@@ -230,7 +230,7 @@ def external(folder: Path, *, build: Callable[[Path], Path] = mlp, data: str = "
 
 def zipped(folder: Path, path: Path, *, prefix: str = "") -> Path:
     """All files of ``folder`` as a deflated zip."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for file in sorted(folder.rglob("*")):
             if file.is_file():
                 archive.write(file, prefix + file.relative_to(folder).as_posix())

@@ -26,7 +26,7 @@ OBJECTS = re.compile(r"[<>|=]?O([0-9]{1,2})?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArraySpec:
-    """One array of a dataset: its name without ``.npy``, numpy dtype name and shape; ``header_bytes`` come before its data."""
+    """One array of a dataset: its name without ``.npy``, dtype (numpy's name, or ``U12`` for text) and shape; ``header_bytes`` come before its data."""
 
     name: str
     dtype: str
@@ -62,7 +62,13 @@ def _array(archive: Archive, member: Member) -> ArraySpec:
     dtype = _dtype(member, description)
     if start + length + math.prod(shape) * dtype.itemsize != member.size_bytes:
         raise _malformed(member, f"has {member.size_bytes - start - length:,} bytes of data, not those of {dtype} {list(shape)}")
-    return ArraySpec(name=name, dtype=dtype.name, shape=shape, header_bytes=start + length, fortran_order=fortran_order)
+    return ArraySpec(
+        name=name,
+        dtype=dtype.str[1:] if dtype.kind in "SU" else dtype.name,
+        shape=shape,
+        header_bytes=start + length,
+        fortran_order=fortran_order,
+    )
 
 
 def _header_place(member: Member, head: bytes) -> tuple[int, int]:

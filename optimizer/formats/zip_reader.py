@@ -181,7 +181,7 @@ def _members(view: mmap.mmap, caps: ZipCaps) -> dict[str, Member]:
     if sum(entry.size_bytes for entry in entries) > caps.total_bytes:
         raise refuse("limit", f"The archive promises more than {caps.total_bytes / GIB:g} GiB.")
     ordered = sorted(entries, key=lambda entry: entry.start)
-    ends = [entry.start for entry in ordered[1:]] + [directory]
+    ends = [*[entry.start for entry in ordered[1:]], directory][: len(ordered)]
     if ordered and ordered[0].start != 0:
         raise InputError("format.polyglot", "Bytes stand before the first member of the archive; upload a plain .zip.")
     if not ordered and directory != 0:
