@@ -25,6 +25,7 @@ def measure(context: ChildContext) -> dict[str, Any]:
     for precision in context.params["precisions"]:
         if time.monotonic() - begin < BUDGET_S:
             peaks.update(openvino_peak(model, precision=precision, threads=context.params["cores"]))
+    peaks.update(int8_peak(context.out_dir / "int8.onnx", threads=context.params["cores"]))
     return {"peaks_flops": peaks, "bandwidth": triad_bytes_per_s(array_bytes=size)}
 
 
@@ -53,3 +54,25 @@ def openvino_peak(model: Path, *, precision: str, threads: int) -> dict[str, flo
         return {}
     feed = {0: np.ones((SIDE, SIDE), np.float32)}
     return {precision: float(8 * 2 * SIDE**3 / best_seconds(lambda: request.infer(feed)))}
+
+
+def int8_peak(path: Path, *, threads: int) -> dict[str, float]:
+    """Operations/s of one u8 x s8 product in ONNX Runtime, 2·n³ operations; empty when it is absent or refuses."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    from optimizer.ort import load_onnxruntime
+
+    weight = numpy_helper.from_array(np.random.default_rng(1).integers(-64, 64, (SIDE, SIDE)).astype(np.int8), "w")
+    ends = [helper.make_tensor_value_info(name, kind, [SIDE, SIDE]) for name, kind in (("x", TensorProto.UINT8), ("y", TensorProto.INT32))]
+    graph = helper.make_graph([helper.make_node("MatMulInteger", ["x", "w"], ["y"])], "int8", ends[:1], ends[1:], initializer=[weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
+    try:
+        ort = load_onnxruntime()
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        feed = {"x": np.ones((SIDE, SIDE), np.uint8)}
+        return {"int8": float(2 * SIDE**3 / best_seconds(lambda: session.run(None, feed)))}
+    except Exception:  # a runtime that cannot do it, in whatever way it says so, has no peak
+        return {}

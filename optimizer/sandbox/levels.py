@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ from optimizer.sandbox.self_testing import LevelReport, self_test
 CEILING_VARIABLE = "PARKA_SANDBOX_LEVEL"
 CACHE_NAME = "sandbox-level.json"
 RETEST_S = 24 * 3600
+_TESTING = threading.Lock()
+_IN_THIS_PROCESS: dict[str, tuple[float, tuple[LevelReport, ...]]] = {}  # for roots that do not outlive one job
 
 
 def best_level(root: Path) -> Level:
     """The highest level whose self-test passes; ``PARKA_SANDBOX_LEVEL`` can lower it.
 
-    The answer is kept in a file under ``root`` for a day, as long as boot, kernel and programs stay the same.
+    The answer is kept in this process and in a file under ``root`` for a day, as long as boot, kernel and programs stay the same.
     Raises EngineFault ``sandbox.unavailable`` when not even level C holds, InputError ``sandbox.level`` on a wrong setting.
     """
     return next(report.level for report in level_reports(root) if report.passed)
@@ -37,11 +40,18 @@ def level_reports(root: Path) -> tuple[LevelReport, ...]:
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     ceiling = _ceiling()
     key = _key(ceiling)
-    reports = _remembered(root / CACHE_NAME, key=key) or _tested(ceiling, root=root)
-    if not reports[-1].passed:
-        raise EngineFault("sandbox.unavailable", f"No sandbox level works on this machine: {_broken(reports[-1])}.")
-    _remember(root / CACHE_NAME, key=key, reports=reports)
+    with _TESTING:
+        reports = _remembered(root / CACHE_NAME, key=key) or _fresh(_IN_THIS_PROCESS.get(key)) or _tested(ceiling, root=root)
+        if not reports[-1].passed:
+            raise EngineFault("sandbox.unavailable", f"No sandbox level works on this machine: {_broken(reports[-1])}.")
+        if not _fresh(_IN_THIS_PROCESS.get(key)):
+            _IN_THIS_PROCESS[key] = (time.monotonic(), reports)
+        _remember(root / CACHE_NAME, key=key, reports=reports)
     return reports
+
+
+def _fresh(known: tuple[float, tuple[LevelReport, ...]] | None) -> tuple[LevelReport, ...]:
+    return known[1] if known and time.monotonic() - known[0] < RETEST_S else ()
 
 
 def _ceiling() -> Level:

@@ -13,7 +13,7 @@ import structlog
 from django.db import transaction
 
 from optimizer.errors import EngineError
-from optimizer.sandbox import ChildFailure, ChildJob, ChildOutcome, Level, Limits, Sandbox
+from optimizer.sandbox import ChildFailure, ChildJob, ChildOutcome, Level, Limits, Sandbox, best_level
 from optimizer.units import GIB, MIB
 from parka import env
 from parka.accounts.access import Access
@@ -95,7 +95,7 @@ def open_sandbox(root: Path) -> Sandbox:
     """
     weak_is_fine = env.flag("PARKA_INGEST_ALLOW_C") or env.flag("PARKA_EMBEDDED")
     try:
-        return Sandbox(root=root, min_level=Level.C if weak_is_fine else Level.B)
+        return Sandbox(root=root, level=best_level(spool_root()), min_level=Level.C if weak_is_fine else Level.B)
     except EngineError as error:
         log.warning("intake.sandbox_too_weak", reason=error.message)
         raise Unavailable("intake.sandbox_too_weak") from error

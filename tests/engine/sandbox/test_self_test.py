@@ -138,6 +138,11 @@ def test_a_spoiled_or_foreign_memory_is_not_believed(tmp_path, spoiled, monkeypa
     assert level_reports(tmp_path)[-1].checks["environment"]
 
 
+def test_a_second_folder_in_the_same_process_is_not_tested_again(tmp_path):
+    first = level_reports(tmp_path / "one")
+    assert level_reports(tmp_path / "two") is first
+
+
 def test_the_environment_can_lower_the_level_but_not_misname_it(tmp_path, monkeypatch):
     monkeypatch.setenv("PARKA_SANDBOX_LEVEL", "c")
     assert best_level(tmp_path) is Level.C
