@@ -49,8 +49,15 @@ def apply_recipe(context: ChildContext) -> dict[str, Any]:
     shutil.move(rewritten.entry.parent, target)
     shutil.rmtree(work, ignore_errors=True)
     entry = target / rewritten.entry.name
-    result = inspect_model(entry, bindings=dict(card.bindings))
+    result = _described(entry, bindings=card.bindings)
     return {"entry": entry.name, "facts": rewritten.facts, "card": to_jsonable(result)}
+
+
+def _described(entry: Path, *, bindings: dict[str, int]) -> ModelCard:
+    """The result's card; dims that a pass has fixed have nothing left to bind."""
+    card = inspect_model(entry)
+    left = {symbol: size for symbol, size in bindings.items() if symbol in card.symbols}
+    return inspect_model(entry, bindings=left) if left else card
 
 
 def _pass_context(context: ChildContext, *, card: ModelCard, work_dir: Path) -> PassContext:
