@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import onnx
+
 from optimizer.ort import load_onnxruntime
 from optimizer.passes.base import No, PassContext, PassResult, Yes
 from optimizer.passes.errors import NoChange, PassFailed
-from optimizer.passes.onnx_files import ENTRY, LARGEST_FILE_BYTES, WEIGHTS, load, operators, size_facts
+from optimizer.passes.onnx_files import ENTRY, WEIGHTS, load, operators, save, size_facts
 from optimizer.passes.verify import verify_rewrite
 from optimizer.specs import HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep
 
@@ -36,21 +38,28 @@ class OrtBasic:
 
     def apply(self, source: Path, target_dir: Path, params: dict[str, Json], context: PassContext) -> PassResult:
         target_dir.mkdir(parents=True, exist_ok=True)
-        entry = target_dir / ENTRY
-        _write_optimized(source, entry, weight_bytes=context.card.weight_bytes)
-        before, after = load(source), load(entry)
+        _write_optimized(source, target_dir / ENTRY, beside=_has_data_beside(source))
+        before, after = load(source), load(target_dir / ENTRY)
+        (target_dir / WEIGHTS).unlink(missing_ok=True)
         if operators(after) == operators(before):
             raise NoChange("ONNX Runtime's exact rewrites found nothing to do.")
+        entry = save(after, target_dir)
         return PassResult(entry=entry, facts={**size_facts(before, after), **verify_rewrite(source, entry, context)})
 
 
-def _write_optimized(source: Path, entry: Path, *, weight_bytes: int) -> None:
+def _has_data_beside(source: Path) -> bool:
+    """Written into one file, the runtime's result would go on pointing at the source's weight files."""
+    graph = onnx.load(str(source), load_external_data=False).graph
+    return any(onnx.external_data_helper.uses_external_data(tensor) for tensor in graph.initializer)
+
+
+def _write_optimized(source: Path, entry: Path, *, beside: bool) -> None:
     ort = load_onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(entry)
-    if weight_bytes > LARGEST_FILE_BYTES:
+    if beside:
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", WEIGHTS)
     try:
         ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])

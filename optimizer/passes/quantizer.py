@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import io
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +13,7 @@ import onnx
 from optimizer.ort import load_onnxruntime
 from optimizer.passes.errors import PassFailed
 from optimizer.passes.onnx_files import ENTRY, LARGEST_FILE_BYTES
+from optimizer.passes.quiet import quiet
 from optimizer.specs import HardwareProfile
 
 X86 = frozenset({"x86_64", "amd64", "i686"})
@@ -44,7 +42,7 @@ def run_quantizer(call: Callable[[], None], target_dir: Path) -> onnx.ModelProto
     Raises ``pass.failed``.
     """
     try:
-        with _quiet():
+        with quiet():
             call()
         load_onnxruntime().InferenceSession(str(target_dir / ENTRY), _silent_options(), providers=["CPUExecutionProvider"])
     except Exception as error:  # tool and runtime raise anything
@@ -55,18 +53,6 @@ def run_quantizer(call: Callable[[], None], target_dir: Path) -> onnx.ModelProto
 def is_large(model: onnx.ModelProto) -> bool:
     """Whether the result needs its weights beside the graph."""
     return int(model.ByteSize()) > LARGEST_FILE_BYTES
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No log lines, no prints."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.disable(previous)
 
 
 def _silent_options() -> Any:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import io
-import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+import onnx
 
 from optimizer.ort import load_onnxruntime
 from optimizer.passes.base import No, PassContext, PassResult, Yes
 from optimizer.passes.errors import NoChange, PassFailed
-from optimizer.passes.onnx_files import load, save, size_facts
+from optimizer.passes.onnx_files import graphs, load, operators, save, size_facts
+from optimizer.passes.quiet import quiet
 from optimizer.passes.verify import verify_rewrite
 from optimizer.specs import HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep
 
@@ -48,28 +47,30 @@ class TransformerFusion:
 
     def apply(self, source: Path, target_dir: Path, params: dict[str, Json], context: PassContext) -> PassResult:
         before = load(source)
-        model = _optimized(source)
-        fused = {name: int(count) for name, count in model.get_fused_operator_statistics().items() if count}
-        if not fused or not set(fused) - _present(before):
+        after, counts = _optimized(source)
+        fused = {name: int(count) for name, count in counts.items() if count}
+        if not set(fused) - set(operators(before)):
             raise NoChange("The transformer optimizer fused nothing: its patterns do not occur in this export.")
-        entry = save(model.model, target_dir)
-        return PassResult(entry=entry, facts={"fused": fused, **size_facts(before, model.model), **verify_rewrite(source, entry, context)})
+        _declare_domains(after)
+        entry = save(after, target_dir)
+        return PassResult(entry=entry, facts={"fused": fused, **size_facts(before, after), **verify_rewrite(source, entry, context)})
 
 
-def _present(model: Any) -> set[str]:
-    return {node.op_type for node in model.graph.node}
+def _declare_domains(model: onnx.ModelProto) -> None:
+    """The tool forgets to import the domain of its own operators where fusion was the only change."""
+    declared = {entry.domain for entry in model.opset_import}
+    used = {node.domain for graph in graphs(model.graph) for node in graph.node}
+    for domain in sorted(used - declared - {"", "ai.onnx"}):
+        model.opset_import.append(onnx.helper.make_opsetid(domain, 1))
 
 
-def _optimized(source: Path) -> Any:
-    """The optimizer's model. Heads and width are read from the graph; it logs and prints, which is kept out of our log."""
+def _optimized(source: Path) -> tuple[onnx.ModelProto, dict[str, int]]:
+    """The fused model and how often each operator was fused. Heads and width are read from the graph; the tool's talk is dropped."""
     load_onnxruntime()
     optimizer = importlib.import_module("onnxruntime.transformers.optimizer")
-    previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            return optimizer.optimize_model(str(source), model_type=MODEL_TYPE, num_heads=0, hidden_size=0, opt_level=0, use_gpu=False)
+        with quiet():
+            fused = optimizer.optimize_model(str(source), model_type=MODEL_TYPE, num_heads=0, hidden_size=0, opt_level=0, use_gpu=False)
+            return fused.model, dict(fused.get_fused_operator_statistics())
     except Exception as error:  # the tool raises anything on graphs it does not know
         raise PassFailed(f"The transformer optimizer failed on this graph: {' '.join(str(error).split())[:300]}") from error
-    finally:
-        logging.disable(previous)
