@@ -135,6 +135,11 @@ def test_wilson_gives_the_published_values(successes: int, n: int, low: float, h
     assert estimate.high == pytest.approx(high, abs=6e-5)
 
 
+def test_wilson_ends_exactly_at_nothing_and_at_everything() -> None:
+    assert [wilson(0, n).low for n in (3, 10, 381)] == [0.0] * 3
+    assert [wilson(n, n).high for n in (3, 10, 381)] == [1.0] * 3
+
+
 def test_agreement_of_099_needs_381_examples_without_any_change_and_about_1500_at_0995() -> None:
     assert examples_to_prove(0.99) == 381
     assert 1_450 <= examples_to_prove(0.99, share=0.995) <= 1_550
