@@ -228,9 +228,9 @@ def external(folder: Path, *, build: Callable[[Path], Path] = mlp, data: str = "
     return folder / "model.onnx"
 
 
-def zipped(folder: Path, path: Path, *, prefix: str = "") -> Path:
-    """All files of ``folder`` as a deflated zip."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+def zipped(folder: Path, path: Path, *, prefix: str = "", method: int = zipfile.ZIP_DEFLATED) -> Path:
+    """All files of ``folder`` as a zip."""
+    with zipfile.ZipFile(path, "w", method) as archive:
         for file in sorted(folder.rglob("*")):
             if file.is_file():
                 archive.write(file, prefix + file.relative_to(folder).as_posix())

@@ -46,7 +46,13 @@ def ingest_dataset(context: ChildContext) -> dict[str, Any]:
 def _not_a_dataset(kind: FileKind, file_name: str) -> InputError:
     if kind is FileKind.NPY:
         return InputError("format.not_dataset", "This is a single array; pack arrays named after the model's inputs with numpy.savez.")
-    return refusal(kind, file_name)
+    code = refusal(kind, file_name).code
+    if kind in (FileKind.ONNX, FileKind.ZIP):
+        return refusal(kind, file_name)
+    return InputError(
+        code,
+        f"This is no dataset (found: {kind.replace('_', ' ')}); write one with numpy.savez(path, **arrays), named after the model's inputs.",
+    )
 
 
 def dataset_card(arrays: dict[str, ArraySpec]) -> dict[str, Any]:

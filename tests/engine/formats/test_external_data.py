@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import zipfile
 from pathlib import Path
 
 import onnx
@@ -103,7 +104,7 @@ def test_the_sentence_encoder_with_external_data_inside_a_zip_is_taken(tmp_path:
     model = onnx.load(samples.sample_path("S1"))
     (tmp_path / "s1").mkdir()
     onnx.save(model, tmp_path / "s1" / "encoder.onnx", save_as_external_data=True, location="encoder.onnx.data")
-    archive = samples.zipped(tmp_path / "s1", tmp_path / "s1.zip", prefix="export/onnx/")
+    archive = samples.zipped(tmp_path / "s1", tmp_path / "s1.zip", prefix="export/onnx/", method=zipfile.ZIP_STORED)
     entry = prepare_model(archive, tmp_path / "flat")
     card, plain = inspect_model(entry), inspect_model(samples.sample_path("S1"))
     assert sorted(path.name for path in (tmp_path / "flat").iterdir()) == ["encoder.onnx.data", "model.onnx"]
