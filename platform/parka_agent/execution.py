@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
 from optimizer.codec import from_jsonable, to_jsonable
 from optimizer.errors import EngineError, EngineFault, InputError, Side
 from optimizer.export import bundle_trial
-from optimizer.formats import inspect_model
 from optimizer.measure.inputs import InputSet, load_inputs
 from optimizer.sandbox import ChildJob, Limits, Sandbox
 from optimizer.sandbox.job import ChildOutcome
 from optimizer.search.driver import run_search
-from optimizer.search.problem import Cancelled, SearchProblem
+from optimizer.search.problem import Cancelled, Observer, SearchProblem
 from optimizer.specs import ArtifactRef, HardwareProfile, ModelCard, SearchOutcome, SearchSpec, StageReport
 from parka_agent.client import Server, ServerRefused, ServerUnreachable
 from parka_agent.files import fetch
-from parka_agent.lifeline import Lifeline, RunUnderWay
+from parka_agent.lifeline import FATAL, LEASE_GONE, Lifeline, RunUnderWay
 from parka_agent.protocol import ErrorNote, RunReport, RunStatus
 from parka_agent.reporting import RunObserver
 from parka_agent.state import Home
@@ -33,6 +34,23 @@ INGEST = "optimizer.formats.child:ingest_model"
 PREPARE_INPUTS = "optimizer.measure.inputs_child:prepare"
 PREPARE_WALL_S = 120.0
 WORK_FOLDERS_KEPT = 4
+GIVEN_BACK = {"url.invalid", "download.mismatch", "storage.full", "quota.storage", "sandbox.unavailable"}
+"""Trouble of this attempt, not of the question: another attempt may succeed."""
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+class Search(Protocol):
+    """``optimizer.search.driver.run_search``, or what stands in for it."""
+
+    def __call__(
+        self,
+        problem: SearchProblem,
+        *,
+        sandbox: Sandbox,
+        observer: Observer,
+        finished: Sequence[StageReport] = (),
+        budget_left_s: float | None = None,
+    ) -> SearchOutcome: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +63,7 @@ class Attempt:
     lifeline: Lifeline
     hardware: HardwareProfile
     sandbox: Sandbox
+    search: Search = run_search
 
     @property
     def folder(self) -> Path:
@@ -68,7 +87,10 @@ class Attempt:
         if self.run.lost.is_set():
             log.warning("attempt_lost")
             return
-        observer.finish(result)
+        try:
+            observer.finish(result)
+        except ServerRefused as refused:
+            observer.finish(self._refused(refused))
         log.info("attempt_ended", status=result.status)
 
     def _result(self, observer: RunObserver, bundler: Bundler) -> RunReport:
@@ -77,15 +99,24 @@ class Attempt:
             return self._report(RunStatus.OK, outcome=self._search(observer, bundler))
         except Cancelled:
             return self._report(self._stopped)
-        except (ServerRefused, ServerUnreachable):
+        except ServerUnreachable:
             raise
+        except ServerRefused as refused:
+            return self._refused(refused)
         except EngineError as error:
             if self.run.must_stop:
                 return self._report(self._stopped)
-            return self._report(RunStatus.FAILED, error=ErrorNote(code=error.code, detail=error.message[:2000]))
+            return self._report(ended_by(error.code), error=ErrorNote(code=error.code, detail=error.message[:2000]))
         except Exception as error:  # the edge of the agent: an unforeseen fault must still end the run with its reason
             log.exception("attempt_fault")
-            return self._report(RunStatus.FAILED, error=ErrorNote(code="agent.fault", detail=f"{type(error).__name__}: {error}"[:2000]))
+            status = RunStatus.RELEASED if isinstance(error, OSError) and error.errno in DISK_FULL else RunStatus.FAILED
+            return self._report(status, error=ErrorNote(code="agent.fault", detail=f"{type(error).__name__}: {error}"[:2000]))
+
+    def _refused(self, refused: ServerRefused) -> RunReport:
+        """The server does not take a report: without the lease there is nothing to say, else the run ends with that reason."""
+        if refused.code in LEASE_GONE | FATAL:
+            raise refused
+        return self._report(ended_by(refused.code), error=ErrorNote(code=refused.code, detail=refused.message[:2000]))
 
     @property
     def _stopped(self) -> RunStatus:
@@ -103,7 +134,7 @@ class Attempt:
         names = {file.name: file.file_name for file in lease.manifest}
         with measuring(self.home.measuring_lock):
             bundler.problem = self._problem(files, spec, file_name=names["model"])
-            return run_search(
+            return self.search(
                 bundler.problem, sandbox=self.sandbox, observer=observer, finished=lease.reports(), budget_left_s=lease.budget_left_s
             )
 
@@ -117,10 +148,10 @@ class Attempt:
     def _open(self, upload: Path, spec: SearchSpec, *, file_name: str) -> tuple[Path, ModelCard]:
         """The same intake as on the server, in a child; the card is bound to the experiment's dims."""
         target = self.folder / "model"
-        outcome = self._child(ChildJob(entry=INGEST, params={"file_name": file_name}, binds={"upload": upload}))
+        params = {"file_name": file_name, "bindings": spec.bindings}
+        outcome = self._child(ChildJob(entry=INGEST, params=params, binds={"upload": upload}))
         replace_folder(target, outcome.out_dir / "model")
-        card = from_jsonable(ModelCard, (outcome.result or {})["card"])
-        return target, inspect_model(target / card.entry, bindings=spec.bindings, warnings=card.warnings) if spec.bindings else card
+        return target, from_jsonable(ModelCard, (outcome.result or {})["card"])
 
     def _inputs(self, card: ModelCard, spec: SearchSpec, *, dataset: Path | None) -> InputSet:
         params = {"card": to_jsonable(card), "spec": to_jsonable(spec)}
@@ -164,6 +195,11 @@ class Bundler:
         except EngineFault as error:
             log.warning("bundle_not_made", code=error.code, trial=report.trial)
             return None
+
+
+def ended_by(code: str) -> RunStatus:
+    """How an attempt ends that met this error."""
+    return RunStatus.RELEASED if code in GIVEN_BACK else RunStatus.FAILED
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from parka_agent.protocol import AgentDirective, Heartbeat, HeartbeatReply, Leas
 
 log = structlog.get_logger(__name__)
 FATAL = {"agent.token_invalid", "agent.superseded"}
+FENCE_LOOK_S = 1.0
 LEASE_GONE = {"lease.stale", "run.not_found"}
 
 
@@ -61,7 +62,10 @@ class Lifeline:
         self._accepted_at = clock()
         self._nudge = threading.Event()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._beat_on, name="lifeline", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._beat_on, name="heartbeat", daemon=True),
+            threading.Thread(target=self._watch_fence, name="fence", daemon=True),
+        ]
 
     @property
     def current(self) -> RunUnderWay | None:
@@ -69,16 +73,22 @@ class Lifeline:
         return self._run
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
         self._ended.set()
         self._nudge.set()
-        self._thread.join(timeout=5)
+        for thread in self._threads:
+            thread.join(timeout=5)
 
-    def hold(self, run: RunUnderWay | None) -> None:
-        """The run to speak for from now on; None when there is none."""
-        self._accepted_at = self._clock()
+    def now_s(self) -> float:
+        """The clock that the fence is measured with."""
+        return self._clock()
+
+    def hold(self, run: RunUnderWay | None, *, since_s: float | None = None) -> None:
+        """The run to speak for from now on, claimed by a call sent at ``since_s``; None when there is none."""
+        self._accepted_at = self._clock() if since_s is None else since_s
         self._run = run
         self._nudge.set()
 
@@ -91,6 +101,11 @@ class Lifeline:
             self.beat()
             self._nudge.wait(self.timings.heartbeat_s + random.uniform(0, 1))  # noqa: S311 - jitter
             self._nudge.clear()
+
+    def _watch_fence(self) -> None:
+        """In a thread of its own: a heartbeat may hang in a half-open connection for longer than the lease lasts."""
+        while not self._ended.wait(FENCE_LOOK_S):
+            self.fence()
 
     def beat(self) -> None:
         """One heartbeat; never raises."""
@@ -105,7 +120,6 @@ class Lifeline:
         else:
             self._accepted_at = sent_at
             self._obey(answer, run)
-        self._fence(run)
 
     def _obey(self, answer: HeartbeatReply, run: RunUnderWay | None) -> None:
         if answer.agent is AgentDirective.DRAIN:
@@ -125,9 +139,10 @@ class Lifeline:
             self.end(refused.message or refused.code)
         log.warning("heartbeat_refused", code=refused.code)
 
-    def _fence(self, run: RunUnderWay | None) -> None:
+    def fence(self) -> None:
         """Before the lease can have ended on the server, the work ends here."""
-        if run is not None and self._clock() - self._accepted_at > self.timings.self_fence_s:
+        run = self._run
+        if run is not None and not run.lost.is_set() and self._clock() - self._accepted_at > self.timings.self_fence_s:
             log.error("self_fence", run=run.lease.run)
             run.lost.set()
 

@@ -113,13 +113,16 @@ def deliver(server: Server, report: Spooled, *, patience_s: float, give_up: thre
     report.file.unlink(missing_ok=True)
 
 
-def deliver_left_over(server: Server, home: Home) -> None:
-    """After a restart: what an earlier process could not send goes first; a refusal (the lease is gone) ends its story."""
+def deliver_left_over(server: Server, home: Home, *, patience_s: float) -> None:
+    """What could not be sent before goes first, in order; a refusal (the lease is gone) ends the story of a report."""
     for report in home.spooled():
         try:
-            deliver(server, report, patience_s=REPORT_PATIENCE_S)
-        except (ServerRefused, ServerUnreachable) as error:
-            log.warning("left_over_report_not_accepted", path=report.path, code=error.code)
+            deliver(server, report, patience_s=patience_s)
+        except ServerRefused as error:
+            log.warning("left_over_report_refused", path=report.path, code=error.code)
+        except ServerUnreachable as error:
+            log.warning("left_over_reports_wait", path=report.path, code=error.code)
+            return
 
 
 class LogSender:

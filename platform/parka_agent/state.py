@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -45,6 +47,18 @@ class Home:
         for folder in (self.folder, self.spool, self.cache, self.work):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         (self.folder / LOCK).touch()
+
+    @contextmanager
+    def only_one(self) -> Iterator[None]:
+        """Hold the folder for this process; the kernel frees it when the process dies. Raises InputError ``agent.running``."""
+        with (self.folder / "run.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    "agent.running", f"An agent is already running from {self.folder}; stop it, or use another --home."
+                ) from None
+            yield
 
     @property
     def spool(self) -> Path:

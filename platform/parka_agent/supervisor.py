@@ -12,9 +12,10 @@ import structlog
 from optimizer import __version__
 from optimizer.codec import to_jsonable
 from optimizer.sandbox import Level, Sandbox
+from optimizer.search.driver import run_search
 from optimizer.specs import HardwareProfile
 from parka_agent.client import Server, ServerRefused, ServerUnreachable
-from parka_agent.execution import Attempt
+from parka_agent.execution import Attempt, Search
 from parka_agent.host import host_profile, open_sandbox, sandbox_facts
 from parka_agent.lifeline import FATAL, Lifeline, RunUnderWay
 from parka_agent.listening import Ear
@@ -32,16 +33,21 @@ NO_CONTENT = 204
 class Supervisor:
     """Owns the identity, the lifeline, the sandbox and the loop that claims runs."""
 
-    def __init__(self, home: Home, *, server_url: str = "") -> None:
+    def __init__(self, home: Home, *, server_url: str = "", search: Search = run_search) -> None:
         home.make()
+        self.search = search
         self.home = home
         self.identity = moved(home, server_url)
         self.incarnation = secrets.token_urlsafe(16)
         self.server = Server(self.identity.server, token=self.identity.agent_token)
 
     def run(self) -> int:
-        """Serve until told to stop; the exit code (0 asked to, 1 refused by the server)."""
-        deliver_left_over(self.server, self.home)
+        """Serve until told to stop; the exit code (0 asked to, 1 refused by the server). Raises InputError ``agent.running``."""
+        with self.home.only_one():
+            return self._run()
+
+    def _run(self) -> int:
+        deliver_left_over(self.server, self.home, patience_s=START_PATIENCE_S)
         sandbox = open_sandbox(self.home)
         try:
             return self._serve(sandbox, host_profile(self.home, sandbox))
@@ -88,15 +94,22 @@ class Supervisor:
 
     def _claim_on(self, lifeline: Lifeline, ear: Ear, *, sandbox: Sandbox, hardware: HardwareProfile, every_s: float) -> None:
         while not lifeline.stopping.is_set() and not lifeline.draining.is_set():
+            deliver_left_over(self.server, self.home, patience_s=CALL_PATIENCE_S)
+            asked_at = lifeline.now_s()
             run = self._claim(lifeline, sandbox.level)
             if run is None:
                 ear.wait(every_s)
                 continue
-            lifeline.hold(run)
+            lifeline.hold(run, since_s=asked_at)
             try:
-                Attempt(server=self.server, home=self.home, run=run, lifeline=lifeline, hardware=hardware, sandbox=sandbox).execute()
+                self._attempt(run, lifeline, sandbox=sandbox, hardware=hardware).execute()
             finally:
                 lifeline.hold(None)
+
+    def _attempt(self, run: RunUnderWay, lifeline: Lifeline, *, sandbox: Sandbox, hardware: HardwareProfile) -> Attempt:
+        return Attempt(
+            server=self.server, home=self.home, run=run, lifeline=lifeline, hardware=hardware, sandbox=sandbox, search=self.search
+        )
 
     def _claim(self, lifeline: Lifeline, level: Level) -> RunUnderWay | None:
         """The next run, if one waits."""

@@ -7,8 +7,11 @@ Configured by the environment that the supervisor sets: ``PARKA_AGENT_BROKER``, 
 from __future__ import annotations
 
 import os
+import select
+import threading
 
 from celery import Celery
+from celery.signals import worker_init
 from kombu import Queue  # type: ignore[attr-defined]
 
 from parka_agent.protocol import WAKE_TASK
@@ -46,3 +49,18 @@ def wake(run_id: str) -> None:
     """Tell the supervisor that work waits; which run it is, the claim will say."""
     if WAKE_FD >= 0:
         os.write(WAKE_FD, b"w")
+
+
+@worker_init.connect  # type: ignore[untyped-decorator]
+def end_with_supervisor(**_: object) -> None:
+    """An orphaned consumer would take wake-ups away from its successor."""
+    if WAKE_FD >= 0:
+        threading.Thread(target=wait_for_orphanhood, args=(WAKE_FD,), name="orphanhood", daemon=True).start()
+
+
+def wait_for_orphanhood(wake_fd: int) -> None:
+    """The pipe reports an error as soon as its reader is gone; the kernel sees to that after a SIGKILL too."""
+    poller = select.poll()
+    poller.register(wake_fd, select.POLLERR)
+    poller.poll()
+    os._exit(0)
