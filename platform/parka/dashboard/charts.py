@@ -19,6 +19,7 @@ TEXT, MUTED, LINE, LINE_STRONG = "var(--pk-text)", "var(--pk-muted)", "var(--pk-
 FONT = "Inter, ui-sans-serif, system-ui, sans-serif"
 BULLET_WIDTH, BULLET_HEIGHT = 168.0, 22.0
 ROW_HEIGHT, AXIS_HEIGHT = 34, 52
+NAMES = alt.Axis(labelLimit=260, labelColor=TEXT, labelFontSize=12, ticks=False, domain=False)
 WIDTHS = (360, 560, 760, 1040)
 FAR = 60.0
 
@@ -108,8 +109,8 @@ def pareto(points: Sequence[ParetoPoint], *, x: Axis, y: Axis, width: int) -> al
     groups = sorted({point.group for point in points})
     rows = alt.Data(values=[_pareto_row(point) for point in points])
     x_scale, y_scale = _scale(x), _scale(y)
-    encode_x = alt.X("x:Q", title=x.title, scale=x_scale)
-    encode_y = alt.Y("y:Q", title=y.title, scale=y_scale)
+    encode_x = alt.X("x:Q", title=x.title, scale=x_scale, axis=alt.Axis(tickCount=max(4, width // 110)))
+    encode_y = alt.Y("y:Q", title=y.title, scale=y_scale, axis=alt.Axis(tickCount=6))
     shape = alt.Shape("group:N", scale=alt.Scale(domain=groups, range=_cycled(SHAPES, len(groups))), legend=_legend(groups))
     color = alt.Color("group:N", scale=alt.Scale(domain=groups, range=_cycled(SERIES, len(groups))), legend=_legend(groups))
     base = alt.Chart(rows)
@@ -134,21 +135,18 @@ def pareto(points: Sequence[ParetoPoint], *, x: Axis, y: Axis, width: int) -> al
 def headroom(rows: Sequence[HeadroomRow], *, width: int) -> alt.LayerChart:
     """All KPIs on one axis: percent of the target left, right is better, tightest first."""
     ordered = sorted(rows, key=lambda row: row.low)
-    reach = min(max([abs(row.value) for row in ordered] + [5.0]) * 1.1, FAR)
-    values = [_headroom_row(row, reach=reach) for row in ordered]
-    order = [row.label for row in ordered]
-    y = alt.Y(
-        "label:N", sort=order, title=None, axis=alt.Axis(labelLimit=180, labelColor=TEXT, labelFontSize=12, ticks=False, domain=False)
-    )
-    x = alt.X("value:Q", title="Room to the target (%)", scale=alt.Scale(domain=[-reach, reach], nice=False, clamp=True))
+    low, high = _room_span(ordered)
+    values = [_headroom_row(row, low=low, high=high) for row in ordered]
+    y = alt.Y("label:N", sort=[row.label for row in ordered], title=None, axis=NAMES)
+    axis = alt.Axis(tickCount=6)
+    x = alt.X("value:Q", title="Room to the target (%)", axis=axis, scale=alt.Scale(domain=[low, high], nice=False, clamp=True))
     base = alt.Chart(alt.Data(values=values))
+    dot = {"size": 70, "color": SERIES[0], "opacity": 1}
     layers = [
         alt.Chart(alt.Data(values=[{"x": 0}])).mark_rule(strokeDash=[4, 3], stroke=TEXT).encode(x="x:Q"),
         base.mark_rule(strokeWidth=2, stroke=TEXT).encode(x=alt.X("low:Q"), x2="high:Q", y=y),
-        base.transform_filter("datum.proven").mark_point(filled=True, size=70, color=SERIES[0], opacity=1).encode(x=x, y=y),
-        base.transform_filter("!datum.proven")
-        .mark_point(filled=False, size=70, color=SERIES[0], strokeDash=[2, 2], strokeWidth=1.5, opacity=1)
-        .encode(x=x, y=y),
+        base.transform_filter("datum.proven").mark_point(filled=True, **dot).encode(x=x, y=y),
+        base.transform_filter("!datum.proven").mark_point(filled=False, strokeDash=[2, 2], strokeWidth=1.5, **dot).encode(x=x, y=y),
         base.mark_text(align="center", dy=-12, fontSize=11, color=MUTED).encode(x=x, y=y, text="words:N"),
     ]
     return _framed(alt.layer(*layers), width=width, height=ROW_HEIGHT * max(len(ordered), 1) + AXIS_HEIGHT)
@@ -157,9 +155,7 @@ def headroom(rows: Sequence[HeadroomRow], *, width: int) -> alt.LayerChart:
 def interval_strip(rows: Sequence[RaceRow], *, margin: float, width: int) -> alt.LayerChart:
     """Speed-up of each finalist per block as ticks, its interval as a bar; 1 and the margin around it are marked."""
     order = [row.label for row in rows]
-    y = alt.Y(
-        "label:N", sort=order, title=None, axis=alt.Axis(labelLimit=260, labelColor=TEXT, labelFontSize=12, ticks=False, domain=False)
-    )
+    y = alt.Y("label:N", sort=order, title=None, axis=NAMES)
     blocks = [{"label": row.label, "ratio": ratio} for row in rows for ratio in row.ratios]
     spans = [{"label": row.label, "low": row.low, "high": row.high, "estimate": row.estimate} for row in rows]
     scale = alt.Scale(zero=False, nice=True)
@@ -232,16 +228,19 @@ def _target_lines(x: Axis, y: Axis) -> list[alt.Chart]:
     return lines
 
 
-def _headroom_row(row: HeadroomRow, *, reach: float) -> dict[str, Any]:
-    beyond = "→ " if row.value > reach else "← " if row.value < -reach else ""
-    return {
-        "label": row.label,
-        "value": max(-reach, min(reach, row.value)),
-        "low": max(-reach, min(reach, row.low)),
-        "high": max(-reach, min(reach, row.high)),
-        "proven": row.proven,
-        "words": f"{beyond}{row.value:+.2g}%" if abs(row.value) < 1 else f"{beyond}{row.value:+.0f}%",
-    }
+def _room_span(rows: Sequence[HeadroomRow]) -> tuple[float, float]:
+    """The axis: always with the target at 0, at least 5% wide on the good side, never beyond ±60%."""
+    low = max(min([row.low for row in rows] + [0.0]), -FAR)
+    high = min(max([row.high for row in rows] + [5.0]), FAR)
+    pad = (high - low) * 0.06
+    return low - pad, high + pad
+
+
+def _headroom_row(row: HeadroomRow, *, low: float, high: float) -> dict[str, Any]:
+    beyond = "→ " if row.value > high else "← " if row.value < low else ""
+    size = f"{row.value:+.2g}%" if abs(row.value) < 1 else f"{row.value:+.0f}%"
+    shown = {name: max(low, min(high, getattr(row, name))) for name in ("value", "low", "high")}
+    return {"label": row.label, **shown, "proven": row.proven, "words": f"{beyond}{size}"}
 
 
 def _framed(chart: alt.LayerChart, *, width: int, height: int) -> alt.LayerChart:

@@ -99,10 +99,10 @@ def text_group(title: str, rows: Sequence[tuple[str, Sequence[str]]], *, base: i
     return GroupView(title=title, rows=tuple(lines))
 
 
-def number_group(table: ComparisonTable, *, only_differences: bool) -> GroupView:
-    """KPIs; a row whose changes are all exactly none is left out when only differences are wanted."""
+def number_group(table: ComparisonTable, *, originals: Sequence[bool], only_differences: bool) -> GroupView:
+    """KPIs; ``originals`` says which columns are an untouched Trial 0. A row whose changes are all exactly none is left out when only differences are wanted."""
     rows = [row for row in table.rows if not only_differences or _differs(row)]
-    return GroupView(title="Measured", rows=tuple(_number_line(row, margin=table.margin) for row in rows))
+    return GroupView(title="Measured", rows=tuple(_number_line(row, originals=originals, margin=table.margin) for row in rows))
 
 
 def csv_rows(table: ComparisonTable, groups: Sequence[GroupView], titles: Sequence[str]) -> list[list[object]]:
@@ -125,9 +125,18 @@ def _csv_row(line: LineView, *, margin: float) -> list[object]:
     return row
 
 
-def _number_line(row: ComparisonRow, *, margin: float) -> LineView:
+def _number_line(row: ComparisonRow, *, originals: Sequence[bool], margin: float) -> LineView:
     values = [cell.measurement.value for cell in row.cells if cell.measurement]
-    cells = tuple(CellView(measurement=cell.measurement, change=cell.change, margin=margin, why="not measured") for cell in row.cells)
+    against = row.kpi.startswith("fidelity_")
+    cells = tuple(
+        CellView(
+            measurement=cell.measurement,
+            change=cell.change,
+            margin=margin,
+            why="the reference itself" if against and original else "not measured",
+        )
+        for cell, original in zip(row.cells, originals, strict=True)
+    )
     return LineView(title=title_of(row.kpi), cells=cells, unit=latency_unit(values) if kpi(row.kpi).unit == "ms" else None)
 
 

@@ -185,7 +185,7 @@ class ExperimentForm(PlainForm):
             )
             if name in RELATIVE_TOO:
                 attrs = {"class": "form-select", "aria-label": f"Unit of the target for {metric.title}"}
-                choices = [("absolute", metric.unit), ("relative", "% of the baseline")]
+                choices = [("absolute", metric.unit), ("relative", "% of baseline")]
                 self.fields[f"basis_{name}"] = forms.ChoiceField(choices=choices, required=False, widget=forms.Select(attrs=attrs))
 
     def _add_bindings(self) -> None:

@@ -12,8 +12,8 @@ from django.utils.safestring import SafeString
 from optimizer.kpis import Direction, kpi
 from optimizer.score.evidence import TrialEvidence
 from optimizer.score.pareto import front
-from optimizer.score.wording import format_measurement, format_value, title_of
-from optimizer.specs import Duel, KpiTarget, Measurement, SearchOutcome, Verdict
+from optimizer.score.wording import format_measurement, title_of
+from optimizer.specs import Duel, Effect, KpiTarget, Measurement, SearchOutcome, Verdict
 from parka.dashboard import charts
 from parka.dashboard.svg import compile_chart
 
@@ -102,7 +102,7 @@ def race_figure(
     return _figure(
         "race",
         charts.interval_strip(rows, margin=margin, width=width),
-        finding=f"Trial {best.trial} is {format_measurement(best.speedup)} as fast as the baseline on {title_of(best.kpi)}, {best.effect}.",
+        finding=_race_finding(best),
         label=f"Speed-up of each finalist over the untouched baseline on {title_of(best.kpi)}",
         legend=f"Ticks: one block each, every start a fresh process. Bar: {best.speedup.confidence:.1%} interval. "
         f"Grey: the margin of {margin:.0%} within which two count as equal.",
@@ -165,7 +165,9 @@ def _points(evidence: dict[int, TrialEvidence], *, x: str, y: str, picks: dict[s
     if not usable:
         return []
     signed = np.array([[_signed(one, x), _signed(one, y)] for one in usable], dtype=float)
-    special = {trial: name for name, trial in picks.items()}
+    special: dict[int, str] = {}
+    for name, trial in picks.items():
+        special[trial] = ", ".join(filter(None, (special.get(trial), name)))
     return [
         _point(one, x=x, y=y, on_front=bool(keep), pick=special.get(one.trial, "")) for one, keep in zip(usable, front(signed), strict=True)
     ]
@@ -211,6 +213,12 @@ def _trade_off(best: Sequence[charts.ParetoPoint], *, x: str, y: str) -> str:
     if len(best) == 1:
         return f"Trial {best[0].trial} is best on both {title_of(x)} and {title_of(y)}."
     return f"{len(best)} trials trade {title_of(x)} against {title_of(y)}: none of them is worse on both."
+
+
+def _race_finding(best: Duel) -> str:
+    subject = f"Trial {best.trial} is {format_measurement(best.speedup)} as fast as the untouched baseline on {title_of(best.kpi)}"
+    doubts = {Effect.EQUIVALENT: ", which counts as equal", Effect.INCONCLUSIVE: ", which is not decided"}
+    return f"{subject}{doubts.get(best.effect, '')}."
 
 
 def _race_row(duel: Duel, labels: dict[int, str]) -> charts.RaceRow:
@@ -268,8 +276,3 @@ def _figure(
     )
     svg = compile_chart(chart.to_dict(), label=label)
     return Figure(id=name, finding=finding, label=label, svg=svg, legend=legend, heads=heads, cells=rows)
-
-
-def bare_value(name: str, value: float) -> str:
-    """A value of a KPI in its unit."""
-    return format_value(name, value)

@@ -38,12 +38,9 @@ class MeasurementColumn(tables.Column):
 class ParkaTable(tables.Table):
     """A table in our look; ``label`` names it for screen readers, ``team`` makes its links."""
 
-    class Meta:
-        template_name = "components/_table.html"
-
     def __init__(self, *args: Any, label: str, team: Team, **kwargs: Any) -> None:
         self.label, self.team = label, team
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, template_name="components/_table.html", **kwargs)
 
     def link(self, text: str, name: str, *args: object) -> SafeString:
         """A row's own link."""

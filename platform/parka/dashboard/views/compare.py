@@ -157,7 +157,7 @@ def _groups(access: Access, found: Sequence[tuple[Run, Entry]], table: Compariso
     differing = [(one.name.replace("_", " "), one.values) for one in table.differences]
     groups = (
         text_group("Environment and conditions that differ", differing, base=base, only_differences=True),
-        number_group(table, only_differences=only),
+        number_group(table, originals=[entry.trial == 0 for _, entry in found], only_differences=only),
         text_group("Recipe", recipe_rows(access, found), base=base, only_differences=only),
     )
     return tuple(group for group in groups if group.rows)

@@ -205,8 +205,8 @@ def _initial(access: Access, offer: Offer, query: QueryDict) -> dict[str, Any]:
 
 
 def _first_agents(offer: Offer) -> list[str]:
-    ready = [agent.slug for agent in offer.agents if agent.pk in offer.online and agent.profile is not None]
-    return ready[:1]
+    known = sorted((agent for agent in offer.agents if agent.profile is not None), key=lambda agent: agent.pk not in offer.online)
+    return [agent.slug for agent in known[:1]]
 
 
 def _last_targets(access: Access) -> dict[str, Any]:
