@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from optimizer.codec import from_jsonable, to_jsonable
 from optimizer.errors import InputError
+from optimizer.score.change import unpaired_ratio
 from optimizer.score.cost import COST
 from optimizer.score.scorecard import Change, Needed, Scorecard, ScoreRow, Standing, build_scorecard
 from optimizer.specs import Decision, Effect, InputSource, KpiTarget, Measurement, Provenance, Stage, Validity, Verdict
@@ -27,6 +28,7 @@ from tests.engine.scored_runs import (
     measured,
     race_report,
     reports_with,
+    winning_duels,
     won,
 )
 
@@ -269,6 +271,34 @@ def test_every_row_without_a_duel_compares_the_two_intervals() -> None:
     assert memory is not None
     assert memory.effect is Effect.EQUIVALENT
     assert row(card, "fidelity_cosine_p01_ratio").change is None
+
+
+def test_the_duel_of_another_trial_says_nothing_about_this_one() -> None:
+    other = duel(2, "latency_p50_ms", 9.0, low=8.9, high=9.1, effect=Effect.FASTER)
+    card = build_scorecard(reports=reports_with(), outcome=won(duels=(other, *winning_duels())), spec=asked(), price=TEAM_PRICE)
+    change = row(card, "latency_p50_ms").change
+    assert change is not None
+    assert change.ratio.value == 4.2
+    assert card.duel is not None
+    assert card.duel.trial == 3
+
+
+def test_an_invalid_measurement_is_compared_with_nothing() -> None:
+    sound = measured("memory_peak_host_bytes", 300e6)
+    assert unpaired_ratio(sound, sound) is not None
+    for broken in (
+        replace(sound, validity=Validity.INVALID),
+        replace(sound, validity=Validity.INSUFFICIENT_SAMPLES),
+        replace(sound, value=None),
+    ):
+        assert unpaired_ratio(sound, broken) is None
+        assert unpaired_ratio(broken, sound) is None
+
+
+def test_a_nearest_miss_that_the_reason_names_is_not_named_twice() -> None:
+    reason = "Trial 3 is faster but misses its memory target."
+    card = build_scorecard(reports=reports_with(), outcome=kept(reason=reason), spec=asked(), price=TEAM_PRICE)
+    assert card.finding == "Keep the original: Trial 3 is faster but misses its memory target."
 
 
 def test_a_scorecard_survives_its_round_trip_through_json() -> None:
