@@ -165,7 +165,8 @@ def nested(path: Path, *, depth: int) -> Path:
     graph = wire_field(1, helper.make_node("Identity", ["x"], ["y"]).SerializeToString()) + wire_field(2, b"g") + wire_field(12, tensor)
     for _ in range(depth):
         attributes = b"".join(
-            wire_field(5, wire_field(1, name) + wire_field(6, graph) + b"\xa0\x01\x05") if name == b"then_branch" else b"" for name in (b"then_branch",)
+            wire_field(5, wire_field(1, name) + wire_field(6, graph) + b"\xa0\x01\x05") if name == b"then_branch" else b""
+            for name in (b"then_branch",)
         )
         node = wire_field(1, b"flag") + wire_field(2, b"y") + wire_field(4, b"If") + attributes
         graph = wire_field(1, node) + wire_field(2, b"g") + wire_field(12, tensor)

@@ -34,7 +34,7 @@ from optimizer.measure.synthetic import Shapes, synthetic_feeds
 from optimizer.specs import InputSource, ModelCard, SearchSpec
 from optimizer.units import MIB
 
-PROXY_EXAMPLES, PROXY_BYTES = 1_024, 512 * MIB
+PROXY_EXAMPLES, PROXY_BYTES = 1_024, 256 * MIB
 SYNTHETIC_EXAMPLES, SYNTHETIC_BYTES = 128, 256 * MIB
 FEWEST = 8
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -66,16 +67,16 @@ def test_a_symbol_has_one_size_in_all_inputs() -> None:
     "bindings", [{"nope": 1}, {"batch": 0}, {"batch": -1}, {"batch": True}, {"batch": 1.5}, {"batch": 1 << 25}, {"batch": 1 << 23}]
 )
 def test_sizes_that_cannot_be_are_refused(bindings: dict[str, int]) -> None:
-    with pytest.raises(InputError, match="input.refused"):
+    with pytest.raises(InputError, match=r"input\.refused"):
         bound_shapes(card(spec("x", "float32", "batch", 100)), bindings)
 
 
 def test_inputs_that_cannot_be_fed_are_refused() -> None:
-    with pytest.raises(InputError, match="input.refused"):
+    with pytest.raises(InputError, match=r"input\.refused"):
         bound_shapes(card(spec("x", "sequence")), {})
-    with pytest.raises(InputError, match="input.unbound"):
+    with pytest.raises(InputError, match=r"input\.unbound"):
         bound_shapes(card(TensorSpec(name="x", dtype="float32", shape=(), ranked=False)), {})
-    with pytest.raises(InputError, match="input.refused"):
+    with pytest.raises(InputError, match=r"input\.refused"):
         prepare_inputs(card(spec("label", "float32", 1)), spec=SearchSpec(), dataset=None, folder=Path("unused"))
 
 
@@ -137,7 +138,7 @@ def test_an_input_set_survives_the_disk_and_a_move(tmp_path: Path) -> None:
     assert (loaded.digest, loaded.shapes, loaded.n) == (made.digest, made.shapes, made.n)
     with np.load(tmp_path / "two" / ARRAYS) as arrays:
         np.testing.assert_array_equal(arrays["a/b:0"][5], load_feeds(tmp_path / "two" / ARRAYS, 5)["a/b:0"])
-    with pytest.raises(InputError, match="input.unreadable"):
+    with pytest.raises(InputError, match=r"input\.unreadable"):
         load_inputs(tmp_path / "nowhere")
     with pytest.raises(IndexError):
         load_feeds(tmp_path / "two" / ARRAYS, made.n)
@@ -153,7 +154,6 @@ def test_a_split_follows_contents_and_seals_enough(tmp_path: Path) -> None:
     digests = [f"{index:064x}" for index in np.random.default_rng(0).permutation(700)]
     parts = split_by_content(digests, sealed_at_most=500)
     assert (len(parts.calibration), len(parts.search), len(parts.sealed)) == (60, 200, 440)
-    assert [digests[index] for index in parts.sealed] == [digests[::-1][699 - index] for index in parts.sealed]
     backwards = split_by_content(digests[::-1], sealed_at_most=500)
     assert {digests[index] for index in parts.sealed} == {digests[::-1][index] for index in backwards.sealed}
 
@@ -177,6 +177,6 @@ def test_the_parts_are_disjoint_whatever_the_numbers(n: int, most: int, repeats:
 
 def test_repeated_examples_are_used_once(tmp_path: Path) -> None:
     made = prepare_inputs(card(spec("x", "float32", 1, 4)), spec=SearchSpec(), dataset=None, folder=tmp_path)
-    (tmp_path / EXAMPLES).write_text('["%s"]' % '", "'.join(["a", "b", "a", "c", "b", "d"]))
+    (tmp_path / EXAMPLES).write_text(json.dumps(["a", "b", "a", "c", "b", "d"]))
     parts = split(made, sealed_at_most=100)
     assert sorted((*parts.calibration, *parts.search, *parts.sealed)) == [0, 1, 3, 5]
