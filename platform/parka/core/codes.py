@@ -6,6 +6,8 @@ are stored on rows and have a page under ``/problems/``.
 
 from __future__ import annotations
 
+from parka.core.engine_codes import CHILD, COMMANDS, ENGINE, FORMATS
+
 GENERAL = {
     "not_found": "There is no such object here.",
     "forbidden": "Your role does not allow this; ask an owner or admin of the team.",
@@ -130,68 +132,6 @@ RUNS = {
     "idempotency.key": "An Idempotency-Key has 1 to 200 characters.",
 }
 
-CHILD = {
-    "child.oom": "The process needed more memory than its limit.",
-    "child.timeout": "The process needed more time than its limit.",
-    "child.crash": "The process crashed.",
-    "child.disk": "The process wrote more than its disk limit.",
-    "child.output_invalid": "The process answered with something unreadable.",
-}
-
-FORMATS = {
-    "format.mismatch": "The content is not what the file name says.",
-    "format.polyglot": "The file holds bytes of two formats; send a clean one.",
-    "format.unknown": "The format is not known; export to ONNX.",
-    "format.pickle": "This is a Python pickle, which can run code when loaded; export to ONNX or safetensors.",
-    "format.keras": "Keras files can run code when loaded; export to ONNX.",
-    "format.archive": "Archives other than zip are not read; send a zip or the ONNX file.",
-    "format.native_code": "The file holds native code; export to ONNX.",
-    "model.code_disabled": "This format runs code when opened; export to ONNX or safetensors.",
-    "model.code_role": "Your role does not allow formats that run code.",
-    "onnx.malformed": "The ONNX file is damaged; export it again.",
-    "onnx.limit": "The ONNX file is beyond the limits for its size or depth.",
-    "onnx.opset": "The ONNX opset is newer than the runtime supports.",
-    "onnx.op_domain": "The model uses operators of an unknown domain.",
-    "onnx.external_path": "External data must lie beside the model under a plain relative name.",
-    "onnx.external_range": "External data points outside its file.",
-    "onnx.external_key": "External data carries an unknown key.",
-    "onnx.external_missing": "A file with external data is missing; send the model and its data in one zip.",
-    "npz.object_dtype": "The dataset holds Python objects; save plain numeric arrays.",
-    "npz.malformed": "The .npz file is damaged; save it again with numpy.savez.",
-    "npz.limit": "The .npz file is beyond the limits.",
-    "zip.path": "The zip has a member with an unsafe path.",
-    "zip.duplicate": "The zip has two members of the same name.",
-    "zip.ratio": "The zip expands too much.",
-    "zip.limit": "The zip is beyond the limits.",
-    "zip.overlap": "The zip has overlapping members.",
-    "zip.header": "The zip's headers contradict each other.",
-    "zip.encrypted": "The zip is encrypted; send it without a password.",
-    "zip.nested": "The zip holds another archive.",
-    "zip.crc": "A member of the zip is damaged.",
-    "safetensors.malformed": "The safetensors file is damaged.",
-    "safetensors.limit": "The safetensors file is beyond the limits.",
-    "gguf.malformed": "The GGUF file is damaged.",
-    "gguf.limit": "The GGUF file is beyond the limits.",
-    "openvino.xml": "The OpenVINO XML is not acceptable.",
-    "openvino.range": "The OpenVINO weights point outside their file.",
-    "openvino.op": "The OpenVINO model uses an unknown operator set.",
-    "torch.malformed": "The PyTorch file is damaged.",
-    "torch.not_weights": "The PyTorch file holds more than weights.",
-}
-
-ENGINE = {
-    "spec.invalid": "The specification is not valid.",
-    "kpi.unknown": "There is no such KPI.",
-    "target.not_targetable": "This KPI cannot carry a target.",
-    "target.not_finite": "A target must be a finite number.",
-    "target.not_positive": "A target must be above zero.",
-    "target.direction": "The target's direction contradicts the KPI.",
-    "budget.not_positive": "The time budget must be above zero.",
-    "margin.range": "The margin must lie between 0 and 0.10.",
-    "input.unbound": "A dynamic dimension has no size; bind it.",
-    "input.refused": "The model refuses inputs of this shape.",
-}
-
 CODES: dict[str, str] = {
     **GENERAL,
     **FIELDS,
@@ -203,6 +143,7 @@ CODES: dict[str, str] = {
     **CHILD,
     **FORMATS,
     **ENGINE,
+    **COMMANDS,
 }
 
 
