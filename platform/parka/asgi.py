@@ -4,5 +4,8 @@ import os
 
 from django.core.asgi import get_asgi_application
 
+from parka.api.body_limit import BodyLimit
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "parka.settings")
-application = get_asgi_application()
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+application = BodyLimit(get_asgi_application())

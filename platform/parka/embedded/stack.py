@@ -125,7 +125,7 @@ class Stack:
         return [sys.executable, "-m", "uvicorn", "parka.asgi:application", *options]
 
     def _worker_command(self) -> list[str]:
-        options = ["-Q", ",".join(QUEUES), "-c", "1", "-l", "INFO", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+        options = ["-Q", ",".join(QUEUES), "-c", "1", "-l", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"]
         return [sys.executable, "-m", "celery", "-A", "parka", "worker", *options]
 
     def _beat_command(self) -> list[str]:
