@@ -93,7 +93,7 @@ def rewrite(source: Path, steps: list[PassStep], *, context: PassContext) -> Rew
         begin = time.perf_counter_ns()
         try:
             result = one.apply(entry, context.work_dir / str(index), step.params, context)
-            _check_structure(result.entry, before=entry)
+            check_structure(result.entry, before=entry)
             entry, noted = result.entry, result.facts
         except NoChange as nothing:
             if one.accuracy is PassAccuracy.SENSITIVE or len(steps) == 1:
@@ -105,7 +105,7 @@ def rewrite(source: Path, steps: list[PassStep], *, context: PassContext) -> Rew
     return Rewritten(entry=entry, facts=facts)
 
 
-def _check_structure(entry: Path, *, before: Path) -> None:
+def check_structure(entry: Path, *, before: Path) -> None:
     """ONNX's own checker on the result. A source that fails it too says nothing about the pass."""
     if sum(file.stat().st_size for file in entry.parent.iterdir()) > LARGEST_FILE_BYTES:
         return

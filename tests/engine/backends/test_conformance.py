@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +79,21 @@ def test_a_feed_changed_in_place_is_seen(tmp_path: Path, name: str) -> None:
     session.run(feed)
     feed["x"][:] = 7
     assert session.run(feed)[0].tolist() == [7, 7, 7, 7]
+
+
+@every_backend
+def test_feeds_of_long_ago_are_let_go(tmp_path: Path, name: str) -> None:
+    from optimizer.backends.openvino import MAX_BOUND_TENSORS
+
+    session = opened(name, samples.identity(tmp_path / "m.onnx"))
+    first = np.zeros(4, np.float32)
+    session.run({"x": first})
+    seen = weakref.ref(first)
+    del first
+    for _ in range(MAX_BOUND_TENSORS + 1):
+        session.run({"x": np.zeros(4, np.float32)})
+    gc.collect()
+    assert seen() is None
 
 
 @every_backend

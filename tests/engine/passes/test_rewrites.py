@@ -16,7 +16,7 @@ from optimizer.errors import EngineError, InputError
 from optimizer.measure.fidelity import compare_outputs
 from optimizer.passes import PASSES, optimization_pass
 from optimizer.passes.build_key import build_key, tool_versions
-from optimizer.passes.child import rewrite
+from optimizer.passes.child import check_structure, rewrite
 from optimizer.passes.quantizer import needs_reduced_range
 from optimizer.passes.verify import verify_rewrite
 from optimizer.specs import PassStep, TaskKind, Verdict
@@ -194,3 +194,16 @@ def test_no_pass_needs_torch() -> None:
         "import onnxslim, optimizer.passes.quantizer as q; q.quantization()\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_result_that_is_no_valid_graph_is_discarded_unless_the_source_was_none_either(tmp_path: Path) -> None:
+    for name in ("sound", "broken", "as_broken"):
+        (tmp_path / name).mkdir()
+    sound = samples.mlp(tmp_path / "sound" / "model.onnx")
+    broken = samples.unsupported_op(tmp_path / "broken" / "model.onnx")
+    as_broken = samples.unsupported_op(tmp_path / "as_broken" / "model.onnx")
+    check_structure(sound, before=broken)
+    check_structure(broken, before=as_broken)
+    with pytest.raises(EngineError) as refusal:
+        check_structure(broken, before=sound)
+    assert refusal.value.code == "pass.failed"
