@@ -28,7 +28,7 @@ if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))  # noqa: PTH100, PTH120
 
 from optimizer.sandbox import cgroup, landlock  # noqa: E402
-from optimizer.sandbox.processes import descendants  # noqa: E402
+from optimizer.sandbox.processes import children_by_parent, descendants  # noqa: E402
 
 LINUX = sys.platform == "linux"
 
@@ -38,13 +38,16 @@ def main() -> None:
     connection = socket.socket(fileno=int(sys.argv[1]))
     supervisor = os.getppid()
     wake = wake_on_signals(signal.SIGCHLD)
+    guardians: set[int] = set()
+    if LINUX:
+        landlock.adopt_orphans()
     cgroup.sweep()
     while os.getppid() == supervisor:
         readable, _, _ = select.select([connection.fileno(), wake], [], [], PARENT_CHECK_S)
         if wake in readable:
             os.read(wake, 4096)
-            _reap_guardians()
-        if connection.fileno() in readable and not _serve(connection):
+            _reap(guardians)
+        if connection.fileno() in readable and not _serve(connection, guardians):
             return
 
 
@@ -58,14 +61,27 @@ def wake_on_signals(*numbers: int) -> int:
     return wake
 
 
-def _reap_guardians() -> None:
-    """Waiting for them, instead of ignoring SIGCHLD, keeps their processor time on this process's account."""
+def _reap(guardians: set[int]) -> None:
+    """Waiting, instead of ignoring SIGCHLD, keeps the processor time of the ended on this process's account."""
     with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            pid, status = ended
+            guardians.discard(pid)
+            if status != 0:
+                _kill_unguarded(guardians)
 
 
-def _serve(connection: socket.socket) -> bool:
+def _kill_unguarded(guardians: set[int]) -> None:
+    """Whoever came to this process because its guardian was killed loses its whole tree."""
+    table = children_by_parent()
+    pending = [pid for pid in table.get(os.getpid(), []) if pid not in guardians]
+    for pid in pending:
+        pending += table.get(pid, [])
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _serve(connection: socket.socket, guardians: set[int]) -> bool:
     request, descriptors = _receive(connection)
     if request is None:
         return False
@@ -73,6 +89,7 @@ def _serve(connection: socket.socket) -> bool:
     if pid == 0:
         connection.close()
         _as_guardian(request, descriptors)
+    guardians.add(pid)
     for descriptor in descriptors:
         os.close(descriptor)
     connection.sendall(json.dumps({"pid": pid}).encode() + b"\n")

@@ -135,5 +135,12 @@ def test_a_dead_spawner_is_replaced(sandbox):
     assert sandbox.run(ChildJob(entry="optimizer.sandbox.probes:echo")).ok
 
 
+def test_a_killed_guardian_leaves_no_grandchild(sandbox):
+    session = sandbox.open(ChildJob(entry="optimizer.sandbox.probes:daemon"))
+    os.kill(guardian_of(session), signal.SIGKILL)
+    assert falls_silent(session.out_dir / "beats")
+    assert session.close().failure.stray
+
+
 def guardian_of(session):
     return int(Path(f"/proc/{session.pids()[0]}/stat").read_text().rsplit(")", 1)[1].split()[1])
