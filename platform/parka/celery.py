@@ -6,7 +6,7 @@ import os
 
 from celery import Celery
 from celery.signals import task_postrun
-from kombu import Queue  # type: ignore[attr-defined]
+from kombu import Exchange, Queue  # type: ignore[attr-defined]
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "parka.settings")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -49,7 +49,7 @@ app.conf.update(
     task_acks_late=True,
     task_reject_on_worker_lost=False,
     task_default_queue="server.default",
-    task_queues=[Queue(name) for name in QUEUES],
+    task_queues=[Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
     task_soft_time_limit=540,
     task_time_limit=600,
     worker_prefetch_multiplier=1,
