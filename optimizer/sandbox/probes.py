@@ -86,6 +86,11 @@ def environment(context: ChildContext) -> dict[str, Any]:
     return {"names": sorted(os.environ), "values": dict(os.environ)}
 
 
+def descriptors(context: ChildContext) -> dict[str, Any]:
+    """The descriptors that are open in the child."""
+    return {"open": [number for number in range(1024) if not _prevented(lambda number=number: os.fstat(number))]}  # type: ignore[misc]
+
+
 def processor(context: ChildContext) -> dict[str, Any]:
     """What a backend can learn of the processor."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -99,6 +99,8 @@ def _serve(connection: socket.socket, guardians: set[int]) -> bool:
 def _receive(connection: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
     """One request line with the descriptors (job, log, status) that came along."""
     text, descriptors, _, _ = socket.recv_fds(connection, REQUEST_BYTES, 3)
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
     while text and not text.endswith(b"\n"):
         text += connection.recv(REQUEST_BYTES)
     return (json.loads(text) if text else None), list(descriptors)

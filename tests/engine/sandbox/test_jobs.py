@@ -59,6 +59,10 @@ def test_the_environment_holds_nothing_of_ours_and_silences_telemetry(sandbox, m
     assert variables["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] == "1"
 
 
+def test_a_child_holds_no_descriptor_but_its_own(sandbox):
+    assert sandbox.run(probe("descriptors")).result["open"] == [0, 1, 2, 3]
+
+
 def test_an_error_of_the_task_keeps_its_code_and_side(sandbox):
     failure = sandbox.run(probe("refuse", code="onnx.limit")).failure
     assert (failure.code, failure.side, failure.stray) == ("onnx.limit", Side.USER, False)
