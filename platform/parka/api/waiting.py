@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.db import close_old_connections
+from django.db import connections
 from django.http import HttpRequest
 
 LONGEST_S = 30.0
@@ -37,4 +37,11 @@ def _look_and_let_go(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     try:
         return look()
     finally:
-        close_old_connections()
+        let_connections_go()
+
+
+def let_connections_go() -> None:
+    """Close this thread's database connections, unless a transaction around us needs them."""
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close()

@@ -78,6 +78,7 @@ REGISTRY = {
     "model.name_taken": "The team already has a model of that name; add a version to it or choose another name.",
     "model.not_ready": "This version is not ready: it is still being inspected or was rejected.",
     "model.archived": "This model is archived; restore it first.",
+    "dataset.name": "Give the dataset a name with at least one letter or digit.",
     "dataset.not_ready": "This dataset is not ready: it is still being inspected or was rejected.",
     "artifact.missing": "The bytes of this artifact are no longer on the server; upload the file again.",
     "artifact.unknown": "There is no such artifact; build it yourself.",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from django.db import transaction
+from django.db.models import Max
 from django.db.models.functions import Now
 
 from parka.accounts.access import Access, Capability
 from parka.accounts.models import Team
 from parka.audit.services import record
-from parka.core.counters import next_number
 from parka.core.errors import FieldError, NotFound, Refused
 from parka.core.text import clean_line, free_slug
 from parka.registry.models import Artifact, ArtifactRole, Dataset, Intake, Model, ModelVersion
@@ -41,10 +41,8 @@ def register_version(access: Access, *, artifact: Artifact, model: Model | None 
     """
     access.require(Capability.UPLOAD)
     _check_artifact(access, artifact, ArtifactRole.MODEL)
-    target = _own_model(access, model) if model else _new_model(access, name or artifact.file_name.rsplit(".", 1)[0])
-    version = ModelVersion.objects.create(
-        model=target, number=next_number(f"model:{target.pk}:version"), artifact=artifact, uploaded_by=access.user
-    )
+    target = _own_model(access, model) if model else _new_model(access, name or _stem(artifact) or "model")
+    version = ModelVersion.objects.create(model=target, number=_next_version(target), artifact=artifact, uploaded_by=access.user)
     record("version.uploaded", **access.trail, target=f"{target.slug}@{version.number}", after={"sha256": artifact.sha256})
     return version
 
@@ -54,7 +52,7 @@ def register_dataset(access: Access, *, artifact: Artifact, name: str = "", metr
     """A dataset from an uploaded ``.npz``; state UPLOADED until inspected."""
     access.require(Capability.UPLOAD)
     _check_artifact(access, artifact, ArtifactRole.DATASET)
-    title = _named(name or artifact.file_name.rsplit(".", 1)[0])
+    title = _named(name or _stem(artifact) or "dataset", code="dataset.name")
     Team.objects.select_for_update().get(pk=access.team.pk)
     slug = free_slug(Dataset.objects.filter(team=access.team), text=title, fallback="dataset", limit=70)
     dataset = Dataset.objects.create(
@@ -130,8 +128,18 @@ def _new_model(access: Access, name: str) -> Model:
     return Model.objects.create(team=access.team, slug=slug, name=title)
 
 
-def _named(name: str) -> str:
+def _next_version(model: Model) -> int:
+    """One above the newest; the model's row is locked, so that two uploads cannot take the same number."""
+    Model.objects.select_for_update().get(pk=model.pk)
+    return (ModelVersion.objects.filter(model=model).aggregate(newest=Max("number"))["newest"] or 0) + 1
+
+
+def _stem(artifact: Artifact) -> str:
+    return artifact.file_name.rsplit(".", 1)[0]
+
+
+def _named(name: str, *, code: str = "model.name") -> str:
     title = clean_line(name, limit=120)
     if not any(sign.isalnum() for sign in title):
-        raise Refused("model.name", fields=(FieldError(pointer="/name", code="field.blank", detail="Give it a name."),))
+        raise Refused(code, fields=(FieldError(pointer="/name", code="field.blank", detail="Give it a name."),))
     return title
