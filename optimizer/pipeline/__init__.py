@@ -4,7 +4,7 @@ from optimizer.pipeline.builds import Build, BuildCache
 from optimizer.pipeline.materialise import as_uploaded, materialise
 from optimizer.pipeline.portions import portion
 from optimizer.pipeline.subject import StepFailed, Subject, failure_of, limits_for
-from optimizer.pipeline.timing import Block, HeldField, Pace, Round, Start, race_block, run_start
+from optimizer.pipeline.timing import Block, HeldField, Pace, Round, Start, Witness, race_block, run_start
 from optimizer.pipeline.verifying import Verifier
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "StepFailed",
     "Subject",
     "Verifier",
+    "Witness",
     "as_uploaded",
     "failure_of",
     "limits_for",

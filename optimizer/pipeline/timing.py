@@ -6,11 +6,11 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from optimizer.measure.telemetry import BlockTelemetry, Telemetry
+from optimizer.measure.telemetry import BlockTelemetry
 from optimizer.pipeline.builds import Build
 from optimizer.pipeline.subject import StepFailed, Subject, binds, failure_of, result_of
 from optimizer.sandbox import ChildDied, ChildJob, ChildOutcome, ChildSession, Sandbox
@@ -21,6 +21,14 @@ STREAM = "optimizer.measure.child:stream"
 ROUND_TIMEOUT_S = 60.0
 Entrants = Mapping[int, tuple[Build, Recipe]]
 Rows = np.ndarray[Any, np.dtype[np.int64]]
+
+
+class Witness(Protocol):
+    """Watches the host around a block; ``optimizer.measure.telemetry.Telemetry`` is the real one."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> BlockTelemetry: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +128,7 @@ class HeldField:
 
 
 def race_block(
-    order: Sequence[int], *, index: int, subject: Subject, sandbox: Sandbox, entrants: Entrants, pace: Pace, telemetry: Telemetry
+    order: Sequence[int], *, index: int, subject: Subject, sandbox: Sandbox, entrants: Entrants, pace: Pace, telemetry: Witness
 ) -> Block:
     """One fresh process of each, in this order, all with the same inputs in the same sequence. Ends early at a failure."""
     starts: dict[int, Start] = {}

@@ -172,11 +172,21 @@ def plan(
         found += planner.tune(Candidate(recipe=reference, accuracy_invariant=True, why="", prior_speedup=1.0))
     ordered = _ordered(found, synthetic=synthetic)
     kept = CANDIDATES.get(spec.budget.preset, CANDIDATES["quick"])
+    ordered = _with_settings_only(ordered, reference, kept)
     for one in ordered[kept:]:
         planner.left_out.append(
             NotTried(label=one.recipe.label, reason="Less likely to help than what was tried; a larger preset tries it.")
         )
     return Plan(reference=reference, candidates=tuple(ordered[:kept]), not_tried=tuple(planner.left_out), tune=planner.tune)
+
+
+def _with_settings_only(ordered: list[Candidate], reference: Recipe, kept: int) -> list[Candidate]:
+    """One candidate always changes nothing but Trial 0's settings: it tells better settings from a better model."""
+    alone = [one for one in ordered if one.recipe.backend == reference.backend and not one.recipe.passes]
+    if not alone or alone[0] in ordered[:kept]:
+        return ordered
+    ordered.remove(alone[0])
+    return [*ordered[: kept - 1], alone[0], *ordered[kept - 1 :]]
 
 
 def _ordered(found: Sequence[Candidate], *, synthetic: bool) -> list[Candidate]:

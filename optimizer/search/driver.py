@@ -8,9 +8,10 @@ from dataclasses import replace
 
 from optimizer.errors import EngineError, EngineFault, InputError
 from optimizer.measure.environment import environment_fingerprint
-from optimizer.measure.inputs import split
+from optimizer.measure.inputs import Split, split
 from optimizer.measure.memory import memory_available_bytes
-from optimizer.pipeline import Subject, limits_for, portion
+from optimizer.measure.telemetry import Telemetry
+from optimizer.pipeline import Subject, Witness, limits_for, portion
 from optimizer.sandbox import Sandbox
 from optimizer.score.catalog import price_for
 from optimizer.score.evidence import gather
@@ -42,9 +43,11 @@ def run_search(
     observer: Observer,
     finished: Sequence[StageReport] = (),
     budget_left_s: float | None = None,
+    witness: Witness | None = None,
 ) -> SearchOutcome:
     """Search within the budget and return the answer; every stage is reported to ``observer`` as it ends.
 
+    ``witness`` watches the host around race blocks (default: the host's telemetry).
     ``finished`` are reports of an earlier attempt: its indices, builds and gates are kept, timings are taken again.
     Raises InputError ``budget.too_small`` (fresh starts only) or what makes the original itself unusable (``input.*``,
     ``backend.*``, ``baseline.not_finite``), EngineFault ``baseline.failed``, and Cancelled.
@@ -53,14 +56,15 @@ def run_search(
     spec = problem.spec
     if not finished:
         check_budget(estimate(problem.card, spec, problem.hardware))
-    subject, machine, performer = _assemble(problem, sandbox=sandbox, observer=observer, finished=finished, budget_left_s=budget_left_s)
+    machine = _machine(problem, finished=finished, budget_left_s=budget_left_s)
+    performer = _performer(problem, machine=machine, sandbox=sandbox, observer=observer, witness=witness or Telemetry())
     try:
         conclusion = _drive(machine, performer, Watch(observer=observer, machine=machine), began=began, observer=observer)
         performer.report_race()
     finally:
         performer.close()
     _raise_fault(conclusion)
-    return _outcome(conclusion, subject=subject, machine=machine, performer=performer, spec=spec, elapsed_s=time.monotonic() - began)
+    return _outcome(conclusion, performer=performer, spec=spec, elapsed_s=time.monotonic() - began)
 
 
 def _drive(machine: SearchMachine, performer: Performer, watch: Watch, *, began: float, observer: Observer) -> Conclusion:
@@ -77,12 +81,26 @@ def _drive(machine: SearchMachine, performer: Performer, watch: Watch, *, began:
         watch.after(time.monotonic() - began)
 
 
-def _assemble(
-    problem: SearchProblem, *, sandbox: Sandbox, observer: Observer, finished: Sequence[StageReport], budget_left_s: float | None
-) -> tuple[Subject, SearchMachine, Performer]:
-    spec = problem.spec
-    parts = split(problem.inputs, sealed_at_most=spec.budget.accuracy_examples)
-    root = problem.workspace / "inputs"
+def _machine(problem: SearchProblem, *, finished: Sequence[StageReport], budget_left_s: float | None) -> SearchMachine:
+    card, spec, hardware, source = problem.card, problem.spec, problem.hardware, problem.inputs.source
+    fast, slow = guesses(card, hardware)
+    return SearchMachine(
+        plan(card, spec, hardware, installed_backends(hardware), input_source=source),
+        spec,
+        Terms(
+            total_s=spec.budget.total_s if budget_left_s is None else budget_left_s,
+            synthetic=source is InputSource.SYNTHETIC,
+            sealed_available=len(_parts(problem).sealed),
+            sealed_needed=sealed_needed(card, spec),
+            held_max=held_at_most(card.size_bytes, memory_available_bytes()),
+        ),
+        costs=fast.between(slow),
+        known=known_recipes(finished),
+    )
+
+
+def _performer(problem: SearchProblem, *, machine: SearchMachine, sandbox: Sandbox, observer: Observer, witness: Witness) -> Performer:
+    parts, root = _parts(problem), problem.workspace / "inputs"
     subject = Subject(
         model_dir=problem.model_dir,
         entry=problem.entry,
@@ -92,40 +110,30 @@ def _assemble(
         timing=portion(problem.inputs, parts.search[:TIMING_EXAMPLES], root=root),
         calibration=portion(problem.inputs, parts.calibration, root=root) if parts.calibration else None,
         workspace=problem.workspace,
-        seed=spec.seed,
+        seed=problem.spec.seed,
         limits=limits_for(problem.hardware, wall_s=CHILD_WALL_S),
         cancelled=observer.cancelled,
-    )
-    fast, slow = guesses(problem.card, problem.hardware)
-    machine = SearchMachine(
-        plan(problem.card, spec, problem.hardware, installed_backends(problem.hardware), input_source=problem.inputs.source),
-        spec,
-        Terms(
-            total_s=spec.budget.total_s if budget_left_s is None else budget_left_s,
-            synthetic=problem.inputs.source is InputSource.SYNTHETIC,
-            sealed_available=len(parts.sealed),
-            sealed_needed=sealed_needed(problem.card, spec),
-            held_max=held_at_most(problem.card.size_bytes, memory_available_bytes()),
-        ),
-        costs=fast.between(slow),
-        known=known_recipes(finished),
     )
     reporter = Reporter(
         observer=observer,
         environment=environment_fingerprint(problem.hardware, sandbox.level),
         samples_dir=problem.workspace / "samples",
     )
-    performer = Performer(
+    return Performer(
         subject=subject,
         machine=machine,
         sandbox=sandbox,
         reporter=reporter,
         gate_inputs=portion(problem.inputs, parts.search[:GATE_EXAMPLES], root=root),
         sealed=parts.sealed,
-        block_s=spec.budget.block_s,
-        min_iterations=min_iterations(spec),
+        block_s=problem.spec.budget.block_s,
+        min_iterations=min_iterations(problem.spec),
+        witness=witness,
     )
-    return subject, machine, performer
+
+
+def _parts(problem: SearchProblem) -> Split:
+    return split(problem.inputs, sealed_at_most=problem.spec.budget.accuracy_examples)
 
 
 def held_at_most(model_bytes: int, available_bytes: int) -> int:
@@ -146,9 +154,8 @@ def _raise_fault(conclusion: Conclusion) -> None:
     raise kind(fault.code, f"The original model could not be measured: {fault.detail}")
 
 
-def _outcome(
-    conclusion: Conclusion, *, subject: Subject, machine: SearchMachine, performer: Performer, spec: SearchSpec, elapsed_s: float
-) -> SearchOutcome:
+def _outcome(conclusion: Conclusion, *, performer: Performer, spec: SearchSpec, elapsed_s: float) -> SearchOutcome:
+    subject = performer.subject
     outcome = SearchOutcome(
         decision=conclusion.decision,
         reason=conclusion.reason,
@@ -158,16 +165,16 @@ def _outcome(
         not_tried=conclusion.not_tried,
         input_source=subject.inputs.source,
         sealed_examples=performer.sealed_examples,
-        trials=len(machine.field.trials),
+        trials=len(performer.machine.field.trials),
         elapsed_s=elapsed_s,
         warnings=(*conclusion.warnings, *performer.warnings, *subject.inputs.warnings),
     )
-    return replace(outcome, picks=_picks(outcome, performer=performer, subject=subject, spec=spec))
+    return replace(outcome, picks=_picks(outcome, performer=performer, spec=spec))
 
 
-def _picks(outcome: SearchOutcome, *, performer: Performer, subject: Subject, spec: SearchSpec) -> dict[str, int]:
+def _picks(outcome: SearchOutcome, *, performer: Performer, spec: SearchSpec) -> dict[str, int]:
     """Named picks among the original and those that beat it in the race."""
-    evidence = gather(performer.reporter.sent, price=price_for(subject.hardware))
+    evidence = gather(performer.reporter.sent, price=price_for(performer.subject.hardware))
     proven = {0, *performer.race_winners()}
     able = {trial: one for trial, one in evidence.items() if trial in proven}
     return pick_trials(able, outcome=outcome, spec=spec) if 0 in able else {}

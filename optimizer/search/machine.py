@@ -25,13 +25,14 @@ from optimizer.search.actions import (
     Started,
 )
 from optimizer.search.appraise import Appraisal, appraise, needs_more
-from optimizer.search.arms import check_objective, is_speed, min_iterations
+from optimizer.search.arms import check_objective, min_iterations
 from optimizer.search.field import Field, Known, Standing, Trial
 from optimizer.search.plan import Candidate, Plan
 from optimizer.search.race import Race
 from optimizer.search.recommend import OUT_OF_TIME, Evidence, conclude
 from optimizer.search.reserve import Costs, Reserve, Step
 from optimizer.search.screen import CERTAIN, ScreenLedger
+from optimizer.search.shortlist import Shortlist
 from optimizer.specs import Failure, NotTried, SearchSpec, Verdict
 
 ROUND_S = 0.25
@@ -39,10 +40,8 @@ MIN_ROUNDS = 4
 MAX_ROUNDS = 8
 KEPT_BESIDE_NEW = 2
 TUNED_SURVIVORS = 2
-DOUBTFUL_CHECKS = 1
 BASELINE_STARTS = 5
 EXAMPLE_OVERHEAD = 1.3
-HOPEFUL = 0.05
 
 
 class Phase(StrEnum):
@@ -79,6 +78,7 @@ class SearchMachine:
         self.baseline = self.field.enter(Candidate(recipe=plan.reference, accuracy_invariant=True, why="the untouched original"))
         self.baseline.failure, self.baseline.standing = None, Standing.BUILDING
         self.ledger = ScreenLedger(margin=spec.margin)
+        self.shortlist = Shortlist(field=self.field, ledger=self.ledger, objective=spec.objective, synthetic=terms.synthetic)
         self.race: Race | None = None
         self.starts: list[Arm] = []
         self.not_tried: list[NotTried] = list(plan.not_tried)
@@ -224,12 +224,14 @@ class SearchMachine:
 
     def _park(self) -> None:
         """Make room: close all but the best of those that had their rounds; they stay in the ranking."""
-        for trial in self._ranking(self.field.held)[KEPT_BESIDE_NEW:]:
+        for trial in self.shortlist.ranking(self.field.held)[KEPT_BESIDE_NEW:]:
             self.field.trials[trial].standing = Standing.PARKED
 
     def _offer_settings(self) -> None:
+        """Settings for the survivors; when nothing survived, for the best of the beaten: threads alone may turn it."""
         self._is_tuned = True
-        for index in self._ranking(self.field.at(Standing.HELD, Standing.PARKED))[:TUNED_SURVIVORS]:
+        survivors = self.field.at(Standing.HELD, Standing.PARKED) or self.field.screened
+        for index in self.shortlist.ranking(survivors)[:TUNED_SURVIVORS]:
             trial = self.field.trials[index]
             trial.is_tuned = True
             self.field.offer(self.plan.tune(trial.candidate))
@@ -246,9 +248,9 @@ class SearchMachine:
     def _verify(self, elapsed_s: float) -> Action | None:
         left_s = self.terms.total_s - elapsed_s
         examples = self._sealed_examples()
-        size = self._reserve.affordable(left_s - self._reserve.sealed_s(examples, finalists=1))
-        for index in self._contenders():
-            if size is None or len(self._finalists) >= size.finalists or self._is_out_of_reach(index):
+        finalists = self._reserve.affordable_finalists(left_s - self._reserve.sealed_s(examples, finalists=1))
+        for index in self.shortlist.contenders():
+            if len(self._finalists) >= finalists or self._is_out_of_reach(index):
                 break
             trial = self.field.trials[index]
             if trial.sealed is None and index not in self._examined:
@@ -257,45 +259,17 @@ class SearchMachine:
                 return SealedCheck(trial=index, examples=examples)
             if trial.sealed and trial.sealed.verdict is Verdict.PASS and index not in self._finalists:
                 self._finalists.append(index)
-        self._start_race(left_s)
+        self._start_race()
         return None
-
-    def _contenders(self) -> list[int]:
-        """Who may be checked on the sealed examples, fastest first; of the doubtful only the fastest."""
-        able = {index for index in self.field.screened if self.field.trials[index].failure is None and self.is_eligible(index)}
-        hopeful = [index for index in self.ledger.ranking(able) if self._is_hopeful(index)]
-        doubtful = [index for index in hopeful if not self._is_promising(index)][DOUBTFUL_CHECKS:]
-        return [index for index in hopeful if index not in doubtful]
-
-    def _is_hopeful(self, index: int) -> bool:
-        if is_speed(self.spec.objective):
-            return self.ledger.may_win(index) >= HOPEFUL
-        return self.ledger.slower_than_baseline(index) < CERTAIN
 
     def _is_out_of_reach(self, index: int) -> bool:
         """A second finalist is raced only if it might be the better one."""
         return bool(self._finalists) and self.ledger.beaten_by(self._finalists[0], index) >= CERTAIN
 
-    def is_eligible(self, index: int) -> bool:
-        """On synthetic inputs only what agrees with Trial 0 to rounding may win (measurement.md 9)."""
-        gate = self.field.trials[index].gate
-        return gate is not None and gate.verdict is not Verdict.FAIL and (gate.invariant or not self.terms.synthetic)
-
-    def _is_promising(self, index: int) -> bool:
-        """Eligible, and the gate's own values lie on the good side of their limits."""
-        gate = self.field.trials[index].gate
-        return gate is not None and self.is_eligible(index) and gate.meets_limits
-
-    def _ranking(self, trials: set[int]) -> list[int]:
-        """Fastest first, the promising before all others."""
-        order = self.ledger.ranking(trials)
-        return sorted(order, key=lambda index: not self._is_promising(index))
-
     # race, or a few starts of Trial 0 alone
 
-    def _start_race(self, left_s: float) -> None:
-        size = next((one for one in self._reserve.sizes() if self._fits(one.looks[-1], left_s)), None)
-        if not self._finalists or size is None:
+    def _start_race(self) -> None:
+        if not self._finalists:
             self.phase = Phase.BASELINE
             return
         self.race = Race(
@@ -308,9 +282,6 @@ class SearchMachine:
             wants_more=self._wants_more,
         )
         self.phase = Phase.RACE
-
-    def _fits(self, blocks: int, left_s: float) -> bool:
-        return blocks * self._reserve.block_s(len(self._finalists)) <= left_s
 
     def _wants_more(self, trial: int) -> bool:
         appraisal = self.appraisal(trial)
@@ -337,6 +308,7 @@ class SearchMachine:
         trial = self.field.trials[result.trial]
         if result.failure:
             self._take_failure(trial, result.failure)
+            self._drop_doomed(trial, result.failure)
             return
         trial.size_bytes = result.size_bytes
         trial.standing = Standing.GATING
@@ -346,6 +318,15 @@ class SearchMachine:
             self.costs.observe(Step.BUILD, result.seconds)
         if trial.index and trial.gate:
             self.field.take_gate(trial.index, trial.gate)
+
+    def _drop_doomed(self, failed: Trial, failure: Failure) -> None:
+        """A chain that begins with passes that just failed would fail in the same way."""
+        chain = failed.recipe.passes
+        if not chain or failure.stray or not failure.code.startswith("pass."):
+            return
+        for candidate in [one for one in self.field.waiting if one.recipe.passes[: len(chain)] == chain]:
+            self.field.waiting.remove(candidate)
+            self.not_tried.append(NotTried(label=candidate.recipe.label, reason=f"Its first passes failed in trial {failed.index}."))
 
     def _take_gated(self, result: Gated) -> None:
         trial = self.field.trials[result.trial]
@@ -376,14 +357,7 @@ class SearchMachine:
             self.costs.median_s = result.medians_ns[0] / 1e9
             self.costs.example_s = EXAMPLE_OVERHEAD * self.costs.median_s
         self.ledger.add(result.medians_ns)
-        self._eliminate()
-
-    def _eliminate(self) -> None:
-        """The doubtful and the ineligible never drive out a promising one."""
-        seen = {index for index in self.field.held if self.ledger.count(index) >= MIN_ROUNDS - 1}
-        promising = {index for index in seen if self._is_promising(index)}
-        beaten = self.ledger.dominated(promising) | (self.ledger.dominated(seen) - promising)
-        for index in beaten:
+        for index in self.shortlist.beaten():
             self.field.trials[index].standing = Standing.BEATEN
 
     def _take_sealed(self, result: Sealed) -> None:
@@ -407,7 +381,7 @@ class SearchMachine:
             not_tried=tuple(self.not_tried),
             synthetic=self.terms.synthetic,
             fault=self.fault,
-            eligible=frozenset(index for index in self.field.trials if index and self.is_eligible(index)),
+            eligible=frozenset(index for index in self.field.trials if index and self.shortlist.is_eligible(index)),
         )
 
 

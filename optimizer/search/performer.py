@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from optimizer.measure.fidelity import FidelityResult
 from optimizer.measure.inputs import InputSet
-from optimizer.measure.telemetry import Telemetry
 from optimizer.pipeline import (
     Build as Artifact,
 )
@@ -19,6 +18,7 @@ from optimizer.pipeline import (
     StepFailed,
     Subject,
     Verifier,
+    Witness,
     materialise,
     portion,
     race_block,
@@ -63,12 +63,12 @@ class Performer:
     sealed: tuple[int, ...]
     block_s: float
     min_iterations: int
+    witness: Witness
     sealed_examples: int = 0
     warnings: tuple[str, ...] = ()
     _entrants: dict[int, tuple[Artifact, Recipe]] = field(default_factory=dict)
     _checks: dict[int, Sealed] = field(default_factory=dict)
     _screen_reported: set[int] = field(default_factory=set)
-    _telemetry: Telemetry | None = None
     _held: HeldField | None = None
     _verifier: Verifier | None = None
 
@@ -187,8 +187,6 @@ class Performer:
 
     def _race(self, action: RaceBlock) -> Raced:
         begin = time.monotonic()
-        if self._telemetry is None:
-            self._telemetry = Telemetry()
         block = race_block(
             action.order,
             index=action.index,
@@ -196,7 +194,7 @@ class Performer:
             sandbox=self.sandbox,
             entrants=self._entrants,
             pace=self._pace,
-            telemetry=self._telemetry,
+            telemetry=self.witness,
         )
         if block.telemetry.warnings:
             self._warn(f"The host was not quiet during the race: {', '.join(_signal(one) for one in block.telemetry.warnings)}.")

@@ -13,6 +13,7 @@ import numpy as np
 from optimizer.measure.compare import PairedEffect, look_errors, paired_effect
 from optimizer.search.actions import Arm, RaceBlock, Raced
 from optimizer.search.arms import GUARDED_KPIS, SIZE, is_speed, log_speedups, raced_kpi
+from optimizer.search.reserve import OPTIMISM
 from optimizer.specs import Effect, Failure
 
 RERUN_SHARE = 0.25
@@ -105,9 +106,11 @@ class Race:
             if len(self.blocks) == self.looks[self._looked]:
                 self._look()
 
-    def _blocks_that_must_fit(self) -> int:
+    def _blocks_that_must_fit(self) -> float:
         """After a look a new stretch begins only if the next look is within reach; within a stretch one block at a time."""
-        at_look = len(self.blocks) in (0, *self.looks)
+        if not self.blocks and not self.invalid:
+            return OPTIMISM * self.looks[0]
+        at_look = len(self.blocks) in self.looks
         return self.looks[self._looked] - len(self.blocks) if at_look else 1
 
     def _missing(self, block: Raced) -> dict[int, Failure]:

@@ -223,7 +223,7 @@ def _nothing_stood(evidence: Evidence) -> str:
 def _warnings(evidence: Evidence) -> tuple[str, ...]:
     found = []
     race = evidence.race
-    if race is not None and race.invalid:
+    if race is not None and race.invalid and _race_holds(race):
         found.append(f"{len(race.invalid)} disturbed race blocks were repeated.")
     unbound = [target for target in evidence.spec.targets if not is_binding(target)]
     if unbound:

@@ -11,6 +11,9 @@ RACE_SHARE = 0.6
 """The race may claim at most this share of the time left after Trial 0 is known, unless a single look needs more."""
 
 SEALED_SHARE = 0.2
+OPTIMISM = 0.6
+"""A race begins when its first look might fit: costs are guessed from the screening, and nothing better is left to do."""
+
 CLOSING_S = 1.0
 
 
@@ -81,6 +84,13 @@ class Reserve:
     def affordable(self, left_s: float) -> RaceSize | None:
         """The most wanted race that fits into ``left_s``; None when not even one look of one finalist does."""
         return next((size for size in self.sizes() if self.race_s(size) <= left_s), None)
+
+    def affordable_finalists(self, left_s: float) -> int:
+        """How many finalists may share the race: one even when its first look only might fit, none when it clearly cannot."""
+        size = self.affordable(left_s)
+        if size is not None:
+            return size.finalists
+        return 1 if OPTIMISM * self.race_s(self.sizes()[-1]) <= left_s else 0
 
     def kept_for_race_s(self, left_s: float) -> float:
         """Seconds kept back for the race while the search runs."""

@@ -1,0 +1,161 @@
+"""What is planned for which model on which machine, and what is said about time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from optimizer.backends import Missing
+from optimizer.errors import InputError
+from optimizer.formats import inspect_model
+from optimizer.search import planner
+from optimizer.specs import Budget, HardwareProfile, InputSource, KpiTarget, ModelCard, Precision, SearchSpec, TaskKind
+from tests.samples import mlp, sample_path
+
+HOST = HardwareProfile(
+    os="Linux",
+    os_version="test",
+    architecture="x86_64",
+    kernel="6",
+    cpu_model="test",
+    cores=4,
+    memory_bytes=16 << 30,
+    dot_int8=True,
+    instruction_sets=("avx512f", "avx512_vnni"),
+    peaks_flops={"f32": 2e11},
+    memory_bandwidth_bytes_per_s=2e10,
+    runtimes={"onnxruntime": "1.32.0", "openvino": "2026.4.1"},
+)
+MATRIX = replace(HOST, matrix_bf16=True, matrix_int8=True, instruction_sets=(*HOST.instruction_sets, "amx_bf16", "amx_int8", "amx_tile"))
+
+
+@pytest.fixture(scope="module")
+def encoder() -> ModelCard:
+    return inspect_model(sample_path("S1"), bindings={"batch_size": 1, "sequence_length": 128})
+
+
+@pytest.fixture(scope="module")
+def classifier() -> ModelCard:
+    return inspect_model(sample_path("S2.cls"), bindings={})
+
+
+def plan_for(card: ModelCard, host: HardwareProfile = HOST, **changes: object) -> planner.Plan:
+    spec = replace(SearchSpec(), **changes)  # type: ignore[arg-type]
+    return planner.plan(card, spec, host, planner.installed_backends(host))
+
+
+def test_a_quick_plan_is_small(encoder: ModelCard, classifier: ModelCard) -> None:
+    for card in (encoder, classifier):
+        assert 8 <= len(plan_for(card).candidates) <= 14
+
+
+def test_no_recipe_is_planned_twice_and_never_the_reference(encoder: ModelCard) -> None:
+    plan = plan_for(encoder)
+    keys = [one.recipe.key for one in plan.candidates]
+    assert len(keys) == len(set(keys))
+    assert plan.reference.key not in keys
+
+
+def test_matrix_units_put_reduced_precision_first(encoder: ModelCard) -> None:
+    assert plan_for(encoder, MATRIX).candidates[0].recipe.settings.precision is Precision.BF16
+    assert plan_for(encoder, HOST).candidates[0].recipe.settings.precision is Precision.F32
+
+
+def test_the_first_candidates_are_of_different_kinds(encoder: ModelCard) -> None:
+    first = plan_for(encoder).candidates[:5]
+    assert {one.recipe.backend for one in first} == {"onnxruntime", "openvino"}
+    assert any("int8" in step.name for one in first for step in one.recipe.passes)
+
+
+def test_one_candidate_changes_nothing_but_settings(encoder: ModelCard) -> None:
+    plan = plan_for(encoder)
+    only_settings = [one for one in plan.candidates if one.recipe.backend == plan.reference.backend and not one.recipe.passes]
+    assert only_settings
+    assert all(one.accuracy_invariant for one in only_settings)
+
+
+def test_a_missing_backend_is_named_with_how_to_install_it(encoder: ModelCard) -> None:
+    host = replace(HOST, runtimes={"onnxruntime": "1.32.0"})
+    plan = plan_for(encoder, host)
+    assert {one.recipe.backend for one in plan.candidates} == {"onnxruntime"}
+    assert any(one.label == "openvino" and "pip install openvino" in one.reason for one in plan.not_tried)
+    assert isinstance(planner.installed_backends(host)["openvino"], Missing)
+
+
+def test_passes_that_do_not_apply_give_their_reason(classifier: ModelCard) -> None:
+    reasons = {one.label: one.reason for one in plan_for(classifier).not_tried}
+    assert "attention" in reasons["Transformer fusion"].lower()
+
+
+def test_on_synthetic_inputs_what_may_win_comes_first(encoder: ModelCard) -> None:
+    plan = planner.plan(encoder, SearchSpec(), MATRIX, planner.installed_backends(MATRIX), input_source=InputSource.SYNTHETIC)
+    order = [one.accuracy_invariant for one in plan.candidates]
+    assert order == sorted(order, reverse=True)
+    assert order[0]
+    assert any("calibration" in one.reason for one in plan.not_tried)
+
+
+def test_the_user_may_restrict_backends_passes_and_threads(encoder: ModelCard) -> None:
+    plan = plan_for(encoder, backends=("onnxruntime",), passes=("simplify",), max_threads=2)
+    assert plan.reference.settings.threads == 2
+    assert {one.recipe.backend for one in plan.candidates} == {"onnxruntime"}
+    assert {step.name for one in plan.candidates for step in one.recipe.passes} <= {"simplify"}
+    assert all((one.recipe.settings.threads or 0) <= 2 for one in plan.candidates)
+    assert any(one.reason == "Left out by request." for one in plan.not_tried)
+
+
+def test_tuning_changes_settings_only(encoder: ModelCard) -> None:
+    plan = plan_for(encoder)
+    candidate = plan.candidates[0]
+    tuned = plan.tune(candidate)
+    assert tuned
+    for one in tuned:
+        assert one.recipe.passes == candidate.recipe.passes
+        assert one.recipe.settings.precision is candidate.recipe.settings.precision
+        assert one.recipe != candidate.recipe
+
+
+def test_the_parts_of_an_estimate_add_up_within_the_budget(encoder: ModelCard) -> None:
+    for total_s in (90.0, 210.0, 1200.0):
+        found = planner.estimate(encoder, SearchSpec(budget=Budget(total_s=total_s)), HOST)
+        assert found.high_s == pytest.approx(sum(found.parts.values()))
+        assert 0 < found.low_s <= found.high_s <= total_s
+
+
+def test_a_sufficient_budget_has_no_problems(encoder: ModelCard) -> None:
+    found = planner.estimate(encoder, SearchSpec(), HOST)
+    assert found.problems == ()
+    planner.check_budget(found)
+
+
+def test_a_budget_without_room_for_an_answer_is_refused_with_the_least_that_would_do(encoder: ModelCard) -> None:
+    found = planner.estimate(encoder, SearchSpec(budget=Budget(total_s=5)), HOST)
+    with pytest.raises(InputError, match=r"allow at least \d+ s") as refused:
+        planner.check_budget(found)
+    assert refused.value.code == "budget.too_small"
+    enough = planner.estimate(encoder, SearchSpec(budget=Budget(total_s=found.least_s + 1)), HOST)
+    assert enough.problems == ()
+
+
+def test_the_accuracy_check_states_how_many_sealed_examples_it_needs(classifier: ModelCard) -> None:
+    assert planner.estimate(classifier, SearchSpec(task=TaskKind.CLASSIFICATION), HOST).sealed_needed == 381
+
+
+def test_a_p99_objective_asks_for_longer_starts(encoder: ModelCard) -> None:
+    typical = planner.estimate(encoder, SearchSpec(), HOST)
+    tail = planner.estimate(encoder, SearchSpec(objective="latency_p99_ms"), HOST)
+    assert tail.least_s > typical.least_s
+
+
+def test_a_target_on_a_tail_percentile_asks_for_longer_starts(encoder: ModelCard) -> None:
+    slow = replace(HOST, peaks_flops={"f32": 1e10})
+    typical = planner.estimate(encoder, SearchSpec(), slow)
+    tail = planner.estimate(encoder, SearchSpec(targets=(KpiTarget(kpi="latency_p99_ms", value=10),)), slow)
+    assert tail.least_s > typical.least_s
+
+
+def test_a_tiny_model_is_planned_too(tmp_path: Path) -> None:
+    card = inspect_model(mlp(tmp_path / "m.onnx"), bindings={})
+    assert plan_for(card).candidates
