@@ -145,6 +145,13 @@ def test_every_cap_refuses(caps: Caps) -> None:
     assert code_of(data, caps=caps) == "onnx.limit"
 
 
+@pytest.mark.parametrize("value", [b"x" * 65_537, [b"x" * 65_537], helper.make_tensor("v", TensorProto.STRING, [1], [b"x" * 65_537])])
+def test_long_texts_in_attributes_and_tensors_are_refused(value: object) -> None:
+    model = model_with()
+    model.graph.node[0].attribute.append(helper.make_attribute("a", value))
+    assert code_of(model.SerializeToString()) == "onnx.limit"
+
+
 def test_rank_seventeen_is_refused() -> None:
     model = model_with()
     del model.graph.initializer[0].dims[:]
