@@ -58,3 +58,9 @@ def test_the_broker_address_of_a_socket_is_spelled_for_kombu():
 def test_tokens_are_cut_out_of_log_lines():
     event = scrub(None, "info", {"event": "sent pka_abcdefghij0123456789 away", "n": 3})
     assert event == {"event": "sent pka_… away", "n": 3}
+
+
+def test_passwords_are_kept_with_argon2():
+    from parka import settings
+
+    assert settings.PASSWORD_HASHERS == ["django.contrib.auth.hashers.Argon2PasswordHasher"]
