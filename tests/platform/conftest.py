@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.cache import cache
+from django.contrib.auth.hashers import make_password
+from django.core.cache import cache as shared_cache
 from rest_framework.test import APIClient
 
 from parka.accounts.access import Access, access_for
@@ -27,15 +29,21 @@ def own_files(settings: Any, tmp_path: Path) -> None:
 @pytest.fixture(autouse=True)
 def fresh_cache() -> Iterator[None]:
     """Rate limits of one test do not reach the next."""
-    cache.clear()
+    shared_cache.clear()
     yield
-    cache.clear()
+    shared_cache.clear()
+
+
+@cache
+def password_hash() -> str:
+    """Argon2 is slow on purpose; once for all users is enough."""
+    return make_password(PASSWORD)
 
 
 def new_user(email: str) -> User:
-    """A user that signs in with ``PASSWORD``; hashing once keeps tests quick."""
+    """A user that signs in with ``PASSWORD``."""
     user = User.objects.create_user(email)
-    user.set_password(PASSWORD)
+    user.password = password_hash()
     user.save(update_fields=["password"])
     return user
 
@@ -140,3 +148,10 @@ def browser(db: None) -> Callable[[User], APIClient]:
         return http
 
     return client
+
+
+@pytest.fixture(autouse=True)
+def plain_static_names(settings: Any, tmp_path: Path) -> None:
+    """Pages need no collected static files: addresses carry no hash here, and the folder is empty."""
+    settings.STATIC_ROOT = str(tmp_path)
+    settings.STORAGES = {**settings.STORAGES, "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
