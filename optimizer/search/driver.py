@@ -26,7 +26,7 @@ from optimizer.search.problem import Cancelled, Observer, SearchProblem
 from optimizer.search.reporting import Reporter
 from optimizer.search.resume import known_recipes
 from optimizer.search.watching import Watch
-from optimizer.specs import InputSource, SearchOutcome, SearchSpec, StageReport
+from optimizer.specs import InputSource, SearchOutcome, SearchSpec, Stage, StageReport
 from optimizer.units import MIB
 
 TIMING_EXAMPLES = 32
@@ -57,7 +57,7 @@ def run_search(
     if not finished:
         check_budget(estimate(problem.card, spec, problem.hardware))
     machine = _machine(problem, finished=finished, budget_left_s=budget_left_s)
-    performer = _performer(problem, machine=machine, sandbox=sandbox, observer=observer, witness=witness or Telemetry())
+    performer = _performer(problem, machine=machine, sandbox=sandbox, observer=observer, witness=witness or Telemetry(), finished=finished)
     try:
         conclusion = _drive(machine, performer, Watch(observer=observer, machine=machine), began=began, observer=observer)
         performer.report_race()
@@ -99,7 +99,15 @@ def _machine(problem: SearchProblem, *, finished: Sequence[StageReport], budget_
     )
 
 
-def _performer(problem: SearchProblem, *, machine: SearchMachine, sandbox: Sandbox, observer: Observer, witness: Witness) -> Performer:
+def _performer(
+    problem: SearchProblem,
+    *,
+    machine: SearchMachine,
+    sandbox: Sandbox,
+    observer: Observer,
+    witness: Witness,
+    finished: Sequence[StageReport],
+) -> Performer:
     parts, root = _parts(problem), problem.workspace / "inputs"
     subject = Subject(
         model_dir=problem.model_dir,
@@ -118,6 +126,7 @@ def _performer(problem: SearchProblem, *, machine: SearchMachine, sandbox: Sandb
         observer=observer,
         environment=environment_fingerprint(problem.hardware, sandbox.level),
         samples_dir=problem.workspace / "samples",
+        known=frozenset((report.trial, report.stage) for report in finished if report.stage in (Stage.BUILD, Stage.GATE)),
     )
     return Performer(
         subject=subject,

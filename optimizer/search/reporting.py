@@ -32,11 +32,15 @@ CONFIRM_KPIS = ("cold_start_ms", "memory_peak_host_bytes")
 
 @dataclass(slots=True, kw_only=True)
 class Reporter:
-    """Sends each stage of each trial to the observer and keeps what was sent. ``samples_dir`` receives the raw samples."""
+    """Sends each stage of each trial to the observer and keeps what was sent. ``samples_dir`` receives the raw samples.
+
+    ``known`` are builds and gates that an earlier attempt reported: they stay as they are and are not told again.
+    """
 
     observer: Observer
     environment: dict[str, Json]
     samples_dir: Path
+    known: frozenset[tuple[int, Stage]] = frozenset()
     recipes: dict[int, Recipe] = field(default_factory=dict)
     sent: list[StageReport] = field(default_factory=list)
 
@@ -133,6 +137,8 @@ class Reporter:
             artifacts=artifacts,
             environment=self.environment,
         )
+        if (trial, stage) in self.known:
+            return
         self.sent.append(report)
         self.observer.report(report)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from optimizer.search.actions import Gate, MeasureStart, RaceBlock, ScreenRound, SealedCheck
 from optimizer.search.field import Known
+from optimizer.search.machine import SearchMachine, Terms
+from optimizer.search.plan import Plan
 from optimizer.search.race import RaceEnd
-from optimizer.specs import Decision, Effect, KpiTarget, SearchSpec, Verdict
+from optimizer.specs import BackendSettings, Decision, Effect, Failure, KpiTarget, PassStep, SearchSpec, Verdict
 from tests.engine.search.world import CRASH, STRAY, Truth, World, candidate, machine, recipe
 
 FAST = Truth(speedup=3.0)
@@ -143,6 +147,25 @@ def test_a_failed_build_costs_one_trial() -> None:
     world = World(truths={"broken": Truth(build_failure=CRASH), "fast": FAST})
     conclusion = world.run(machine([candidate("broken"), candidate("fast")]))
     assert world.recipes[conclusion.winner or 0].backend == "fast"
+
+
+def test_passes_that_failed_once_are_not_tried_again_in_front_of_others() -> None:
+    broken = Failure(code="pass.failed", detail="no")
+    step, more = PassStep(name="simplify"), PassStep(name="dynamic_int8")
+    chains = [("a", (step,)), ("b", (step,)), ("c", (step, more)), ("d", (more,))]
+    world = World(truths={name: Truth(build_failure=broken if step in chain else None) for name, chain in chains})
+    recipes = [replace(candidate(name), recipe=replace(recipe(name), passes=chain)) for name, chain in chains]
+    conclusion = world.run(machine(recipes))
+    assert [one.backend for one in world.recipes.values()] == ["reference", "a", "d"]
+    assert [one.reason for one in conclusion.not_tried] == ["Its first passes failed in trial 1."] * 2
+
+
+def test_when_nothing_survives_settings_are_still_tried_on_the_best() -> None:
+    single = replace(candidate("single"), recipe=replace(recipe("single"), settings=BackendSettings(threads=1)))
+    world = World(truths={"slow": Truth(speedup=0.5), "single": FAST})
+    plan = Plan(reference=recipe("reference"), candidates=(candidate("slow"),), tune=lambda _one: (single,))
+    terms = Terms(total_s=210, synthetic=False, sealed_available=500, sealed_needed=381)
+    assert world.run(SearchMachine(plan, SearchSpec(), terms)).decision is Decision.WINNER
 
 
 def test_disturbed_blocks_are_repeated_whole() -> None:

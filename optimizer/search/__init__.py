@@ -1,0 +1,1 @@
+"""What to try, in which order, and when to stop: the plan, the pure search machine, and its driver."""
