@@ -8,4 +8,4 @@ from parka.api.body_limit import BodyLimit
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "parka.settings")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-application = BodyLimit(get_asgi_application())
+application = BodyLimit(get_asgi_application())  # type: ignore[arg-type]

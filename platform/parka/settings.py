@@ -197,7 +197,11 @@ STATIC_URL = "/static/"
 STATIC_ROOT = Path(env.read("PARKA_STATIC_ROOT") or HOME / "static")
 STATICFILES_DIRS = [packaged("static")]
 # Compressing takes most of a minute and gains nothing on loopback.
-STATIC_STORAGE = "django.contrib.staticfiles.storage.ManifestStaticFilesStorage" if EMBEDDED else "servestatic.storage.CompressedManifestStaticFilesStorage"
+STATIC_STORAGE = (
+    "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
+    if EMBEDDED
+    else "servestatic.storage.CompressedManifestStaticFilesStorage"
+)
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": str(BLOB_ROOT)}},
     "staticfiles": {"BACKEND": STATIC_STORAGE},

@@ -9,6 +9,7 @@ import time
 
 import psutil
 import pytest
+
 from parka.core.errors import Unavailable
 from parka.embedded import bootstrap
 from parka.embedded.layout import Layout, free_port

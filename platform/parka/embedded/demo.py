@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from optimizer.cli_render import render_scorecard
-from optimizer.score.scorecard import Scorecard
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from optimizer.cli_render import render_scorecard
 from optimizer.codec import from_jsonable
+from optimizer.score.scorecard import Scorecard
 from optimizer.specs import Decision, ModelCard
 from parka.core.errors import Unavailable
 from parka.embedded.session import Owner
