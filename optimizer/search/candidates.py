@@ -170,7 +170,7 @@ def plan(
     found = [one for one in planner.candidates(engines, tools) if one.recipe != reference]
     if reference.backend in {engine.name for engine in engines}:
         found += planner.tune(Candidate(recipe=reference, accuracy_invariant=True, why="", prior_speedup=1.0))
-    ordered = _ordered(found, synthetic=synthetic)
+    ordered = _ordered(_once_per_recipe(found), synthetic=synthetic)
     kept = CANDIDATES.get(spec.budget.preset, CANDIDATES["quick"])
     ordered = _with_settings_only(ordered, reference, kept)
     for one in ordered[kept:]:
@@ -178,6 +178,14 @@ def plan(
             NotTried(label=one.recipe.label, reason="Less likely to help than what was tried; a larger preset tries it.")
         )
     return Plan(reference=reference, candidates=tuple(ordered[:kept]), not_tried=tuple(planner.left_out), tune=planner.tune)
+
+
+def _once_per_recipe(found: Sequence[Candidate]) -> list[Candidate]:
+    """The first candidate of each recipe: proposing settings can lead to one that is there already."""
+    by_key: dict[str, Candidate] = {}
+    for one in found:
+        by_key.setdefault(one.recipe.key, one)
+    return list(by_key.values())
 
 
 def _with_settings_only(ordered: list[Candidate], reference: Recipe, kept: int) -> list[Candidate]:

@@ -158,4 +158,6 @@ def test_a_target_on_a_tail_percentile_asks_for_longer_starts(encoder: ModelCard
 
 def test_a_tiny_model_is_planned_too(tmp_path: Path) -> None:
     card = inspect_model(mlp(tmp_path / "m.onnx"), bindings={})
-    assert plan_for(card).candidates
+    keys = [one.recipe.key for one in plan_for(card).candidates]
+    assert keys
+    assert len(keys) == len(set(keys))
