@@ -71,6 +71,7 @@ def complete(result: dict[str, Any], generator: Any, request: Any, public: bool)
         if path.startswith(PREFIX):
             for method, operation in item.items():
                 _finish(method, operation)
+    _drop_empty_choices(result)
     result["paths"] = dict(sorted(result["paths"].items()))
     result["components"]["schemas"] = dict(sorted(schemas.items()))
     return result
@@ -85,6 +86,18 @@ def _finish(method: str, operation: dict[str, Any]) -> None:
         if content.get("schema", {}).get("type") == "array":
             content["schema"] = _page(content["schema"])
             operation.setdefault("parameters", []).extend(PAGE_PARAMETERS)
+
+
+def _drop_empty_choices(node: Any) -> None:
+    """Anything at all includes null: a choice between the two would be ambiguous."""
+    if isinstance(node, dict):
+        if {} in node.get("oneOf", []):
+            node.pop("oneOf")
+        for inner in node.values():
+            _drop_empty_choices(inner)
+    elif isinstance(node, list):
+        for inner in node:
+            _drop_empty_choices(inner)
 
 
 def _page(items: dict[str, Any]) -> dict[str, Any]:
