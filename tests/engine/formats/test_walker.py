@@ -152,6 +152,13 @@ def test_long_texts_in_attributes_and_tensors_are_refused(value: object) -> None
     assert code_of(model.SerializeToString()) == "onnx.limit"
 
 
+def test_text_in_an_external_file_is_refused() -> None:
+    model = model_with(data_type=TensorProto.STRING, data_location=TensorProto.EXTERNAL)
+    model.graph.initializer[0].ClearField("raw_data")
+    model.graph.initializer[0].external_data.add(key="location", value="x.bin")
+    assert code_of(model.SerializeToString()) == "onnx.malformed"
+
+
 def test_rank_seventeen_is_refused() -> None:
     model = model_with()
     del model.graph.initializer[0].dims[:]
@@ -163,7 +170,7 @@ def test_rank_seventeen_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "dims", [[2, -3], [-1], [1 << 40, 1 << 40], [1 << 62, 4], [7], [2, 3, 2], [0, 6], [3_037_000_500, 3_037_000_500]]
+    "dims", [[2, -3], [-2, -3], [-1], [1 << 40, 1 << 40], [1 << 62, 4], [7], [2, 3, 2], [0, 6], [3_037_000_500, 3_037_000_500]]
 )  # fmt: skip
 def test_dims_that_do_not_match_the_bytes_are_refused(dims: list[int]) -> None:
     model = model_with()

@@ -147,7 +147,9 @@ def test_a_bomb_is_stopped_in_the_stream_and_its_space_is_freed(tmp_path: Path) 
 
 def test_a_total_beyond_the_quota_is_refused_by_promise_and_by_count(tmp_path: Path) -> None:
     members = [RawMember(name=name, content=bytes(60_000)) for name in (b"a", b"b")]
-    assert code_of(raw_zip(*members), tmp_path / "x.zip", caps=ZipCaps(total_bytes=100_000)) == "zip.limit"
+    (tmp_path / "x.zip").write_bytes(raw_zip(*members))
+    with pytest.raises(InputError, match=r"zip\.limit"), open_archive(tmp_path / "x.zip", caps=ZipCaps(total_bytes=100_000)):
+        pass
     (tmp_path / "y.zip").write_bytes(raw_zip(members[0]))
     with open_archive(tmp_path / "y.zip", caps=ZipCaps(total_bytes=100_000)) as archive:
         list(archive.pieces(archive.members["a"]))
@@ -162,6 +164,15 @@ def test_a_member_that_holds_more_than_it_promises_is_refused(tmp_path: Path) ->
     lie = {"size": 6000}
     data = raw_zip(RawMember(name=b"x", content=bytes(5000), deflate=True, local=lie, central=lie))
     assert code_of(data, tmp_path / "x.zip") == "zip.header"
+
+
+def test_a_member_that_outgrows_its_promise_is_stopped_in_the_stream(tmp_path: Path) -> None:
+    lie = {"size": 10}
+    (tmp_path / "x.zip").write_bytes(raw_zip(RawMember(name=b"x", content=bytes(20 * MIB), deflate=True, local=lie, central=lie)))
+    with open_archive(tmp_path / "x.zip") as archive:
+        with pytest.raises(InputError, match=r"zip\.header"):
+            list(archive.pieces(archive.members["x"]))
+        assert archive.inflated_bytes <= 2 * MIB
 
 
 def test_overlapping_members_are_refused(tmp_path: Path) -> None:
