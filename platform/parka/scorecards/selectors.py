@@ -26,8 +26,7 @@ VCPU_KEYS = ("vcpu.x86_64", "vcpu.arm64")
 
 def current_book(team: Team) -> PriceBook:
     """The team's newest prices; version 1 is made from the shipped catalogue on first use."""
-    newest = PriceBook.objects.filter(team=team).order_by("-version").first()
-    return newest or _first_book(team)
+    return _newest_book(team) or _first_book(team)
 
 
 def price_book(access: Access, *, version: int | None = None) -> PriceBook:
@@ -119,13 +118,18 @@ def _vcpu_price(agent: Agent, prices: dict[str, Price], *, utilization: Decimal)
     return replace(rate, hardware=default.hardware, vcpus=profile.cores, usd_per_hour=rate.usd_per_hour * profile.cores, flag=default.flag)
 
 
+def _newest_book(team: Team) -> PriceBook | None:
+    """With its prices, which ``price_of`` reads for every agent."""
+    return PriceBook.objects.filter(team=team).prefetch_related("prices").order_by("-version").first()
+
+
 def _first_book(team: Team) -> PriceBook:
     try:
         with transaction.atomic():
             book = PriceBook.objects.create(team=team, version=1, utilization=default_utilization())
             Price.objects.bulk_create(_catalog_prices(book))
     except IntegrityError:
-        return PriceBook.objects.get(team=team, version=1)
+        return found(_newest_book(team))
     return book
 
 
