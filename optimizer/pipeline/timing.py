@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -82,9 +82,9 @@ class HeldField:
         self._subject, self._sandbox, self._entrants, self._pace = subject, sandbox, entrants, pace
         self._sessions: dict[int, ChildSession] = {}
 
-    def round(self, order: Sequence[int], *, seconds: float) -> Round:
-        """Visit each trial once; whoever dies is told in the failures and leaves."""
-        for trial in set(self._sessions) - set(order):
+    def round(self, order: Sequence[int], *, seconds: float, kept: Collection[int] = ()) -> Round:
+        """Visit each trial once; whoever dies is told in the failures and leaves. Neither visited nor ``kept`` means closed."""
+        for trial in set(self._sessions) - set(order) - set(kept):
             self._close(trial)
         done = Round()
         for trial in order:

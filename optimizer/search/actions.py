@@ -32,10 +32,11 @@ class Gate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScreenRound:
-    """Visit these held-open trials once, in this order, for ``seconds`` each; every other one is closed first."""
+    """Visit these trials once, in this order, for ``seconds`` each. Those in ``kept`` stay open unvisited, all others are closed."""
 
     order: tuple[int, ...]
     seconds: float
+    kept: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,10 +9,10 @@ from optimizer.errors import InputError
 from optimizer.measure.fidelity import examples_needed
 from optimizer.search.arms import min_iterations
 from optimizer.search.candidates import installed_backends, plan
-from optimizer.search.machine import MIN_ROUNDS, ROUND_S
 from optimizer.search.plan import Estimate
 from optimizer.search.priors import inference_s
 from optimizer.search.reserve import CLOSING_S, RACE_SHARE, Costs, Reserve
+from optimizer.search.rounds import MIN_ROUNDS, ROUND_S
 from optimizer.specs import HardwareProfile, ModelCard, SearchSpec
 
 START_S = (0.7, 2.0)

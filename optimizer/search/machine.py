@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,7 +18,6 @@ from optimizer.search.actions import (
     Raced,
     Result,
     Screened,
-    ScreenRound,
     Sealed,
     SealedCheck,
     Started,
@@ -31,13 +29,12 @@ from optimizer.search.plan import Candidate, Plan
 from optimizer.search.race import Race
 from optimizer.search.recommend import OUT_OF_TIME, Evidence, conclude
 from optimizer.search.reserve import Costs, Reserve, Step
+from optimizer.search.rounds import Rounds
 from optimizer.search.screen import CERTAIN, ScreenLedger
 from optimizer.search.shortlist import Shortlist
 from optimizer.specs import Failure, NotTried, SearchSpec, Verdict
 
-ROUND_S = 0.25
-MIN_ROUNDS = 4
-MAX_ROUNDS = 8
+FEWEST_SEALED = 50
 KEPT_BESIDE_NEW = 2
 TUNED_SURVIVORS = 2
 BASELINE_STARTS = 5
@@ -79,13 +76,12 @@ class SearchMachine:
         self.baseline.failure, self.baseline.standing = None, Standing.BUILDING
         self.ledger = ScreenLedger(margin=spec.margin)
         self.shortlist = Shortlist(field=self.field, ledger=self.ledger, objective=spec.objective, synthetic=terms.synthetic)
+        self.rounds = Rounds(field=self.field, shortlist=self.shortlist, seed=spec.seed)
         self.race: Race | None = None
         self.starts: list[Arm] = []
         self.not_tried: list[NotTried] = list(plan.not_tried)
         self.fault: Failure | None = None
         self._reserve = Reserve(budget=spec.budget, total_s=terms.total_s, costs=self.costs, min_iterations=min_iterations(spec))
-        self._random = random.Random(spec.seed)  # noqa: S311
-        self._visits: dict[int, int] = {}
         self._strays = 0
         self._starts_asked = 0
         self._known_at_s = 0.0
@@ -157,10 +153,12 @@ class SearchMachine:
         gating = self.field.at(Standing.GATING)
         if gating:
             return Gate(trial=min(gating))
+        if self.rounds.is_wave_full:
+            return self.rounds.next()
         if self._has_room() and self._is_worth_entering(ends_s - elapsed_s):
             return self._enter_next()
-        if self._is_round_due():
-            return self._round()
+        if self.rounds.is_due(last_field=self._is_tuned and not self.field.waiting):
+            return self.rounds.next()
         if self.field.waiting and self._has_room(parked=True):
             self._park()
             return None
@@ -185,9 +183,7 @@ class SearchMachine:
     def _is_worth_entering(self, left_s: float) -> bool:
         """Whether the next candidate can still be built, gated and screened beside those that are owed rounds."""
         candidate = self.field.waiting[0]
-        owed = max([MIN_ROUNDS, *(MIN_ROUNDS - self.ledger.count(trial) for trial in self.field.held)])
-        rounds_s = owed * (2 + len(self.field.held)) * ROUND_S
-        cost_s = self._build_s(candidate) + self.costs.of(Step.GATE) + self.costs.of(Step.OPEN) + rounds_s
+        cost_s = self._build_s(candidate) + self.costs.of(Step.GATE) + self.costs.of(Step.OPEN) + self.rounds.cost_s()
         if cost_s <= left_s:
             return True
         self._drop_waiting(candidate)
@@ -205,22 +201,6 @@ class SearchMachine:
     def _enter_next(self) -> Action | None:
         trial = self.field.enter(self.field.waiting.pop(0))
         return None if trial.failure else Build(trial=trial.index, recipe=trial.recipe)
-
-    def _is_round_due(self) -> bool:
-        counts = [self._visits.get(trial, 0) for trial in self.field.held]
-        if not counts:
-            return False
-        if min(counts) < MIN_ROUNDS:
-            return True
-        is_last_field = self._is_tuned and not self.field.waiting
-        return is_last_field and len(self.field.held) > 1 and min(counts) < MAX_ROUNDS
-
-    def _round(self) -> ScreenRound:
-        order = [0, *sorted(self.field.held)]
-        self._random.shuffle(order)
-        for trial in order:
-            self._visits[trial] = self._visits.get(trial, 0) + 1
-        return ScreenRound(order=tuple(order), seconds=ROUND_S)
 
     def _park(self) -> None:
         """Make room: close all but the best of those that had their rounds; they stay in the ranking."""
@@ -247,8 +227,7 @@ class SearchMachine:
 
     def _verify(self, elapsed_s: float) -> Action | None:
         left_s = self.terms.total_s - elapsed_s
-        examples = self._sealed_examples()
-        finalists = self._reserve.affordable_finalists(left_s - self._reserve.sealed_s(examples, finalists=1))
+        examples, finalists = self._affordable(left_s)
         for index in self.shortlist.contenders():
             if len(self._finalists) >= finalists or self._is_out_of_reach(index):
                 break
@@ -261,6 +240,23 @@ class SearchMachine:
                 self._finalists.append(index)
         self._start_race()
         return None
+
+    def _affordable(self, left_s: float) -> tuple[int, int]:
+        """(sealed examples, finalists) that the rest of the time holds.
+
+        A form that changes no arithmetic passes by agreeing to rounding, on however few examples: it may be checked on fewer.
+        """
+        examples = self._sealed_examples()
+        finalists = self._reserve.affordable_finalists(left_s - self._reserve.sealed_s(examples, finalists=1))
+        leader = next(iter(self.shortlist.contenders()), None)
+        if finalists or leader is None or not self._is_exact(leader) or self._sealed_n:
+            return examples, finalists
+        fewer = min(examples, FEWEST_SEALED)
+        return fewer, self._reserve.affordable_finalists(left_s - self._reserve.sealed_s(fewer, finalists=1))
+
+    def _is_exact(self, index: int) -> bool:
+        trial = self.field.trials[index]
+        return trial.candidate.accuracy_invariant and trial.gate is not None and trial.gate.invariant
 
     def _is_out_of_reach(self, index: int) -> bool:
         """A second finalist is raced only if it might be the better one."""

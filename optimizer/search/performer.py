@@ -166,7 +166,7 @@ class Performer:
         begin = time.monotonic()
         if self._held is None:
             self._held = HeldField(self.subject, sandbox=self.sandbox, entrants=self._entrants, pace=self._pace)
-        done = self._held.round(action.order, seconds=action.seconds)
+        done = self._held.round(action.order, seconds=action.seconds, kept=action.kept)
         for trial, failure in done.failures.items():
             if trial:
                 self.reporter.screen_failed(trial, failure)

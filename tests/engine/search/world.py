@@ -131,7 +131,7 @@ class World:
 
     def _round(self, action: ScreenRound) -> Screened:
         begin = self.elapsed_s
-        for trial in set(self.held) - set(action.order):
+        for trial in set(self.held) - set(action.order) - action.kept:
             del self.held[trial]
         opened = {}
         for trial in action.order:
