@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import SyncToAsync
 from django.contrib.auth.hashers import make_password
 from django.core.cache import cache as shared_cache
+from django.db import connections
 from rest_framework.test import APIClient
 
 from parka.accounts.access import Access, access_for
@@ -32,6 +34,13 @@ def fresh_cache() -> Iterator[None]:
     shared_cache.clear()
     yield
     shared_cache.clear()
+
+
+@pytest.fixture(autouse=True)
+def async_threads_let_go() -> Iterator[None]:
+    """Code that async tests ran in asgiref's thread leaves no database connection there."""
+    yield
+    SyncToAsync.single_thread_executor.submit(connections.close_all).result()
 
 
 @cache

@@ -115,6 +115,9 @@ ENGINE = {
 }
 
 COMMANDS = {
+    "agent.not_registered": "This machine is not registered; run parka-agent register first.",
+    "agent.running": "The agent of this machine is running already.",
+    "download.mismatch": "A downloaded file does not have the announced content; it is fetched again.",
     "binding.syntax": "A binding is written NAME=SIZE, such as sequence_length=128.",
     "target.syntax": "A target is written KPI<=VALUE or KPI>=VALUE, such as latency_p50_ms<=0.8x.",
     "target.unit": "The metric is not given in this unit.",
