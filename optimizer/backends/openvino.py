@@ -108,9 +108,11 @@ class OpenVino:
 
     def variants(self, card: ModelCard, hardware: HardwareProfile) -> Sequence[SettingsVariant]:
         first, *others = thread_counts(card, hardware)
-        leading, *following = precisions(hardware)
-        chosen = [_variant(first, precision) for precision in (leading, *following)]
-        return tuple(chosen + [_variant(threads, leading) for threads in others])
+        ranked = precisions(hardware)
+        fast, slow = ranked[: ranked.index(Precision.F32) + 1], ranked[ranked.index(Precision.F32) + 1 :]
+        chosen = [_variant(first, precision) for precision in fast]
+        chosen += [_variant(threads, fast[0]) for threads in others]
+        return tuple(chosen + [_variant(first, precision) for precision in slow])
 
     def open(
         self,

@@ -47,19 +47,80 @@ def test_a_code_is_registered_in_one_table_only() -> None:
 def test_a_sentence_ends_like_one(code: str) -> None:
     sentence = codes.CODES[code]
     assert sentence[0].isupper()
-    assert sentence.endswith(".") or sentence.endswith("…")
+    assert sentence.endswith((".", "…"))
 
 
 def test_every_code_of_the_specification_is_registered() -> None:
     """The codes that ``security.md`` names for this issue's doors."""
-    named = """
-    upload.offset upload.locked upload.too_large upload.checksum upload.unknown upload.expired upload.chunk_too_large quota.storage
-    quota.uploads storage.full url.invalid not_found forbidden rate.limited field.unknown_object token.expired token.scope server.busy
-    lease.stale result.conflict result.invalid result.too_large run.not_found run.no_agent run.attempts_exhausted log.offset log.full
-    agent.token_invalid agent.superseded agent.registration_used agent.registration_invalid agent.sandbox_too_weak agent.protocol_version
-    artifact.unknown artifact.missing child.oom child.timeout child.crash child.disk child.output_invalid format.mismatch format.polyglot
-    format.keras format.pickle format.archive format.native_code format.unknown model.code_disabled model.code_role onnx.malformed
-    onnx.limit onnx.opset onnx.op_domain onnx.external_path onnx.external_range onnx.external_key onnx.external_missing npz.object_dtype
-    npz.malformed npz.limit zip.path zip.duplicate zip.ratio zip.limit zip.overlap zip.header zip.encrypted zip.nested zip.crc
-    """.split()
+    named = [
+        "upload.offset",
+        "upload.locked",
+        "upload.too_large",
+        "upload.checksum",
+        "upload.unknown",
+        "upload.expired",
+        "upload.chunk_too_large",
+        "quota.storage",
+        "quota.uploads",
+        "storage.full",
+        "url.invalid",
+        "not_found",
+        "forbidden",
+        "rate.limited",
+        "field.unknown_object",
+        "token.expired",
+        "token.scope",
+        "server.busy",
+        "lease.stale",
+        "result.conflict",
+        "result.invalid",
+        "result.too_large",
+        "run.not_found",
+        "run.no_agent",
+        "run.attempts_exhausted",
+        "log.offset",
+        "log.full",
+        "agent.token_invalid",
+        "agent.superseded",
+        "agent.registration_used",
+        "agent.registration_invalid",
+        "agent.sandbox_too_weak",
+        "agent.protocol_version",
+        "artifact.unknown",
+        "artifact.missing",
+        "child.oom",
+        "child.timeout",
+        "child.crash",
+        "child.disk",
+        "child.output_invalid",
+        "format.mismatch",
+        "format.polyglot",
+        "format.keras",
+        "format.pickle",
+        "format.archive",
+        "format.native_code",
+        "format.unknown",
+        "model.code_disabled",
+        "model.code_role",
+        "onnx.malformed",
+        "onnx.limit",
+        "onnx.opset",
+        "onnx.op_domain",
+        "onnx.external_path",
+        "onnx.external_range",
+        "onnx.external_key",
+        "onnx.external_missing",
+        "npz.object_dtype",
+        "npz.malformed",
+        "npz.limit",
+        "zip.path",
+        "zip.duplicate",
+        "zip.ratio",
+        "zip.limit",
+        "zip.overlap",
+        "zip.header",
+        "zip.encrypted",
+        "zip.nested",
+        "zip.crc",
+    ]
     assert set(named) <= set(codes.CODES)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -44,10 +43,10 @@ def running(alice_access: Access) -> Run:
 
 
 @pytest.fixture
-async def alice_client(alice: User) -> AsyncIterator[AsyncClient]:
+async def alice_client(alice: User) -> AsyncClient:
     client = AsyncClient()
     await client.aforce_login(alice)
-    yield client
+    return client
 
 
 async def test_events_arrive_as_the_partials_of_the_page(running: Run, alice_client: AsyncClient) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import altair as alt
 
+Chart = alt.LayerChart | alt.FacetChart
 SERIES = tuple(f"var(--pk-s{number})" for number in range(1, 7))
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 TEXT, MUTED, LINE, LINE_STRONG = "var(--pk-text)", "var(--pk-muted)", "var(--pk-line)", "var(--pk-line-strong)"
@@ -104,7 +105,7 @@ def bullet(*, value: float, low: float | None, high: float | None, target: float
     return Bullet(x=place(value) or 0.0, low=place(low), high=place(high), target=place(target), from_zero=from_zero, proven=proven)
 
 
-def pareto(points: Sequence[ParetoPoint], *, x: Axis, y: Axis, width: int) -> alt.LayerChart:
+def pareto(points: Sequence[ParetoPoint], *, x: Axis, y: Axis, width: int) -> Chart:
     """Trials as points with interval crosses, the stepped frontier and dashed target lines."""
     groups = sorted({point.group for point in points})
     rows = alt.Data(values=[_pareto_row(point) for point in points])
@@ -132,7 +133,7 @@ def pareto(points: Sequence[ParetoPoint], *, x: Axis, y: Axis, width: int) -> al
     return _framed(alt.layer(*layers), width=width, height=round(min(width * 0.55, 420)))
 
 
-def headroom(rows: Sequence[HeadroomRow], *, width: int) -> alt.LayerChart:
+def headroom(rows: Sequence[HeadroomRow], *, width: int) -> Chart:
     """All KPIs on one axis: percent of the target left, right is better, tightest first."""
     ordered = sorted(rows, key=lambda row: row.low)
     low, high = _room_span(ordered)
@@ -141,7 +142,7 @@ def headroom(rows: Sequence[HeadroomRow], *, width: int) -> alt.LayerChart:
     axis = alt.Axis(tickCount=6)
     x = alt.X("value:Q", title="Room to the target (%)", axis=axis, scale=alt.Scale(domain=[low, high], nice=False, clamp=True))
     base = alt.Chart(alt.Data(values=values))
-    dot = {"size": 70, "color": SERIES[0], "opacity": 1}
+    dot: dict[str, Any] = {"size": 70, "color": SERIES[0], "opacity": 1}
     layers = [
         alt.Chart(alt.Data(values=[{"x": 0}])).mark_rule(strokeDash=[4, 3], stroke=TEXT).encode(x="x:Q"),
         base.mark_rule(strokeWidth=2, stroke=TEXT).encode(x=alt.X("low:Q"), x2="high:Q", y=y),
@@ -152,7 +153,7 @@ def headroom(rows: Sequence[HeadroomRow], *, width: int) -> alt.LayerChart:
     return _framed(alt.layer(*layers), width=width, height=ROW_HEIGHT * max(len(ordered), 1) + AXIS_HEIGHT)
 
 
-def interval_strip(rows: Sequence[RaceRow], *, margin: float, width: int) -> alt.LayerChart:
+def interval_strip(rows: Sequence[RaceRow], *, margin: float, width: int) -> Chart:
     """Speed-up of each finalist per block as ticks, its interval as a bar; 1 and the margin around it are marked."""
     order = [row.label for row in rows]
     y = alt.Y("label:N", sort=order, title=None, axis=NAMES)
@@ -243,7 +244,7 @@ def _headroom_row(row: HeadroomRow, *, low: float, high: float) -> dict[str, Any
     return {"label": row.label, **shown, "proven": row.proven, "words": f"{beyond}{size}"}
 
 
-def _framed(chart: alt.LayerChart, *, width: int, height: int) -> alt.LayerChart:
+def _framed(chart: Chart, *, width: int, height: int) -> Chart:
     axis = {
         "gridColor": LINE,
         "domainColor": LINE_STRONG,

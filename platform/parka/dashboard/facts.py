@@ -9,6 +9,7 @@ from typing import Any
 from optimizer.score.wording import format_bytes, format_count
 from optimizer.specs import HardwareProfile, ModelCard, PassStep, Precision, Recipe
 from parka.core.text import clean_line
+from parka.fleet.models import Agent
 
 LONGEST = 400
 
@@ -49,6 +50,11 @@ def recipe_facts(recipe: Recipe) -> list[Fact]:
     if settings.spinning is not None:
         facts.append(fact("Idle threads", "spin" if settings.spinning else "sleep"))
     return [*facts, *(fact(name, value) for name, value in settings.extra.items())]
+
+
+def seen_lately(agent: Agent) -> bool:
+    """Whether a row of ``fleet.selectors.agents`` was online when it was read."""
+    return bool(vars(agent).get("online"))
 
 
 def step_words(step: PassStep) -> str:

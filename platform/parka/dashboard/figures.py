@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-import altair as alt
 import numpy as np
 from django.utils.safestring import SafeString
 
@@ -261,7 +260,7 @@ def _percent(value: float) -> str:
 
 def _figure(
     name: str,
-    chart: alt.LayerChart,
+    chart: charts.Chart,
     *,
     finding: str,
     label: str,

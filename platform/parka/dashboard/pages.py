@@ -121,7 +121,7 @@ def team_view(view: TeamView[Args]) -> Callable[..., HttpResponseBase]:
         except PlatformError as error:
             return show_error(request, error, access)
 
-    entered = team_page(inside)
+    entered = team_page(cast("TeamView[Args]", inside))
 
     @never_cache
     @wraps(view)

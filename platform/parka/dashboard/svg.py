@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import cache
+from importlib.metadata import version
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -25,10 +26,7 @@ class UnsafeChart(ValueError):
 @cache
 def versions() -> str:
     """What else decides how a spec is drawn."""
-    import altair
-    import vl_convert
-
-    return f"{altair.__version__}/{vl_convert.__version__}"
+    return f"{version('altair')}/{version('vl-convert-python')}"
 
 
 def checked(svg: str) -> SafeString:

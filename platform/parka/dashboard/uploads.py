@@ -15,7 +15,7 @@ from parka.core.blobs import disk_full_is_refused
 from parka.core.errors import Refused, TooLarge
 from parka.registry import uploads
 from parka.registry.limits import FILE_BYTES, FORM_BYTES
-from parka.registry.models import Artifact, ArtifactRole
+from parka.registry.models import Artifact, ArtifactRole, Upload
 from parka.registry.spool import spool_root
 
 
@@ -68,7 +68,7 @@ def received_artifact(request: HttpRequest, access: Access, *, role: ArtifactRol
     return upload.artifact
 
 
-def _stored(access: Access, file: object, *, role: ArtifactRole) -> uploads.Upload:
+def _stored(access: Access, file: object, *, role: ArtifactRole) -> Upload:
     if not isinstance(file, UploadedFile) or not file.size:
         raise Refused("upload.file_missing")
     if file.size > FORM_BYTES:

@@ -66,6 +66,7 @@ def create_experiment(
     return experiment
 
 
+@transaction.atomic
 def queue_run(experiment: Experiment, agent: Agent) -> Run:
     """A new queued run of the experiment on that agent (row 1 of the state table)."""
     run = Run.objects.create(

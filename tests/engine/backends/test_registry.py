@@ -92,6 +92,16 @@ def test_few_thread_counts_between_one_and_the_quota() -> None:
     assert thread_counts(card(flops=1000), host(cores=2)) == (1, 2)
 
 
+def test_openvino_tries_matrix_precision_first_and_vector_precision_last() -> None:
+    def tried(*sets: str) -> list[tuple[int | None, str]]:
+        proposed = BACKENDS["openvino"].variants(card(flops=10**9), host(instruction_sets=sets))
+        return [(one.settings.threads, str(one.settings.precision)) for one in proposed]
+
+    assert tried("amx_bf16", "avx512_fp16") == [(2, "bf16"), (2, "f32"), (1, "bf16"), (2, "f16")]
+    assert tried("avx512_bf16", "avx512_fp16") == [(2, "f32"), (1, "f32"), (2, "bf16"), (2, "f16")]
+    assert tried("avx2") == [(2, "f32"), (1, "f32")]
+
+
 @pytest.mark.parametrize("name", sorted(BACKENDS))
 def test_variants_are_few_distinct_and_within_the_quota(name: str) -> None:
     proposed = BACKENDS[name].variants(card(flops=10**9), host(cores=4, instruction_sets=("avx512_bf16", "avx512_fp16")))

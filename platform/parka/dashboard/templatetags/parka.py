@@ -145,7 +145,11 @@ def account_field(field: BoundField) -> SafeString:
     control = field.as_widget(attrs={"class": "form-check-input" if checkbox else "form-control"})
     if checkbox:
         return format_html('<label class="form-check" for="{}">{}<span>{}</span></label>', field.id_for_label, control, field.label)
-    errors = format_html('<div class="pk-error" id="{}_error">{}</div>', field.auto_id, " ".join(field.errors)) if field.errors else ""
+    errors = (
+        format_html('<div class="pk-error" id="{}_error">{}</div>', field.auto_id, " ".join(str(error) for error in field.errors))
+        if field.errors
+        else ""
+    )
     return format_html('<div class="pk-field"><label for="{}">{}</label>{}{}</div>', field.id_for_label, field.label, control, errors)
 
 

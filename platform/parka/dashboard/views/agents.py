@@ -16,7 +16,7 @@ from optimizer.score.wording import format_bytes
 from parka.accounts.access import Access, Capability
 from parka.core.errors import NotFound, PlatformError
 from parka.core.text import clean_line
-from parka.dashboard.facts import machine_facts, peaks
+from parka.dashboard.facts import machine_facts, peaks, seen_lately
 from parka.dashboard.forms import AgentForm
 from parka.dashboard.pages import confirm_identity, crumb, show, team_view
 from parka.experiments.models import ACTIVE, RunState
@@ -52,7 +52,7 @@ def agent_list(request: HttpRequest, access: Access) -> HttpResponse:
         "title": "Agents",
         "section": "agents",
         "subtitle": "Hardware that measures for this team",
-        "lines": [agent_line(agent, online=agent.online, waiting=agent.waiting) for agent in rows],
+        "lines": [agent_line(agent, online=seen_lately(agent), waiting=agent.waiting) for agent in rows],
         "may_manage": access.may(Capability.MANAGE_AGENTS),
     }
     return show(request, access, "agents/list.html", context, fragment="agents/_list.html")

@@ -21,6 +21,7 @@ from parka.accounts.access import Access, Capability
 from parka.core import idempotency
 from parka.core.errors import Conflict, NotFound, PlatformError, Refused
 from parka.dashboard.experiment_form import FIRST_TARGETS, ExperimentForm, Offer, initial_of, target_initials
+from parka.dashboard.facts import seen_lately
 from parka.dashboard.filters import ExperimentFilter
 from parka.dashboard.lists import paged, show_list
 from parka.dashboard.pages import crumb, show, team_view
@@ -178,7 +179,7 @@ def _offer(access: Access) -> Offer:
     for agent_id in selectors.runs(access).filter(state__in=(*ACTIVE, RunState.QUEUED)).values_list("agent_id", flat=True):
         waiting[agent_id] = waiting.get(agent_id, 0) + 1
     ready = datasets(access).filter(state=Intake.READY)
-    online = frozenset(agent.pk for agent in able if agent.online)
+    online = frozenset(agent.pk for agent in able if seen_lately(agent))
     return Offer(versions=list(versions), datasets=list(ready), agents=able, waiting=waiting, online=online)
 
 
@@ -197,7 +198,7 @@ def _initial(access: Access, offer: Offer, query: QueryDict) -> dict[str, Any]:
     if earlier is not None:
         first |= initial_of(earlier)
     if query.get("model"):
-        first["version"] = _named_version(access, query["model"])
+        first["version"] = _named_version(access, query.get("model", ""))
     if "version" in query:
         first = {name: query[name] for name in query if name != "agents"}
         first["agents"] = query.getlist("agents")
@@ -294,13 +295,18 @@ def _first_estimate(access: Access, form: ExperimentForm) -> EstimateView:
 def _estimate(access: Access, form: ExperimentForm) -> EstimateView:
     question = _question(access, form)
     if question is None:
-        wrong = [f"{form.fields[name].label}: {errors[0]}" if name in form.fields else errors[0] for name, errors in form.errors.items()]
-        return EstimateView(error=" ".join(wrong))
+        return EstimateView(error=_first_errors(form))
     try:
         found = estimate_experiment(access, version=question.version, agents=question.agents, spec=question.spec)
     except PlatformError as error:
         return EstimateView(error=error.message)
     return _estimate_view(form, question, found)
+
+
+def _first_errors(form: ExperimentForm) -> str:
+    """One sentence per wrong field."""
+    named = {name: str(field.label) for name, field in form.fields.items()}
+    return " ".join(f"{named[name]}: {errors[0]}" if name in named else str(errors[0]) for name, errors in form.errors.items())
 
 
 def _estimate_view(form: ExperimentForm, question: Question, found: Sequence[tuple[Agent, Estimate]]) -> EstimateView:

@@ -18,6 +18,7 @@ from parka.accounts.selectors import teams
 from parka.accounts.services import create_team
 from parka.core.addresses import client_address
 from parka.core.errors import PlatformError
+from parka.dashboard.facts import seen_lately
 from parka.dashboard.forms import TeamForm
 from parka.dashboard.pages import show, team_view
 from parka.dashboard.run_cards import RunLine, run_lines
@@ -141,7 +142,9 @@ def attention(access: Access, recent: list[RunLine]) -> list[Attention]:
         elif line.card is not None and line.card.failed:
             missed = f"misses {line.card.failed} target{'s' if line.card.failed != 1 else ''}"
             found.append(Attention(tone="bad", kind="Missed", words=f"{where} {missed}", button="Open", href=href))
-    for agent in agents(access).filter(online=False, last_seen_at__isnull=False):
+    for agent in agents(access):
+        if seen_lately(agent) or agent.last_seen_at is None:
+            continue
         href = reverse("agent", args=[slug, agent.slug])
         found.append(
             Attention(tone="attention", kind="Silent", words=f"{agent.name} is offline; its runs wait", button="Open agent", href=href)

@@ -132,5 +132,4 @@ def _add_newest(access: Access, models: list[Model]) -> None:
     for version in selectors.all_versions(access).filter(model__in=[model.pk for model in models]).order_by("number"):
         newest[version.model_id] = version
     for model in models:
-        version = newest.get(model.pk)
-        vars(model).update(newest=version, card=card_of(version))
+        vars(model).update(newest=newest.get(model.pk), card=card_of(newest.get(model.pk)))
