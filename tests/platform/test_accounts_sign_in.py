@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.core import mail
+from django.core.management import CommandError, call_command
 from django.db.models.functions import Now
 from django.test import Client
 
@@ -134,3 +135,10 @@ def test_idle_and_old_sessions_end(client: Client, bob: User, bob_access: Access
     session[key] = int(time.time()) - age - 60
     session.save()
     assert client.get("/api/v1/me").status_code == 401
+
+
+def test_an_operator_can_print_a_link(client: Client, bob: User, settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("login_link", bob.email)
+    assert client.get(capsys.readouterr().out.strip().removeprefix(settings.PUBLIC_URL)).status_code == 302
+    with pytest.raises(CommandError):
+        call_command("login_link", "nobody@acme.example")

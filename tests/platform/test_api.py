@@ -16,6 +16,7 @@ from parka.accounts.models import ApiToken, Role, Scope, User
 from parka.accounts.selectors import member
 from parka.accounts.services import change_role, create_team, create_token, remove_member
 from parka.api import throttles
+from parka.audit.models import SecurityEvent
 from parka.core.errors import Refused, TooLarge
 from parka.core.models import IdempotencyRecord
 from parka.core.tokens import token_digest
@@ -133,6 +134,8 @@ def test_a_read_token_cannot_write(api: Api, alice_access: Access) -> None:
     client = api(alice_access, scope=Scope.READ)
     assert client.get("/api/v1/models").status_code == 200
     assert problem(client.post("/api/v1/tokens", {"name": "x", "scope": "read"}, format="json")) == (403, "token.scope")
+    denial = SecurityEvent.objects.get(action="access.denied")
+    assert (denial.target, denial.after, denial.team) == ("POST /api/v1/tokens", {"code": "token.scope"}, alice_access.team.public_id)
 
 
 def test_a_session_needs_its_csrf_token(browser: Callable[[User], APIClient], bob: User, bob_access: Access) -> None:

@@ -13,9 +13,10 @@ from django.views.decorators.csrf import csrf_exempt
 
 from parka.accounts.access import Access
 from parka.api.authentication import plain_access
+from parka.api.denials import note_denial
 from parka.api.problems import describe, problem_response
 from parka.api.throttles import Allowance, count_request
-from parka.core.errors import PlatformError
+from parka.core.errors import Forbidden, PlatformError
 
 Args = ParamSpec("Args")
 View = Callable[Concatenate[HttpRequest, Access, Args], Awaitable[HttpResponseBase]]
@@ -31,11 +32,12 @@ def plain_resource(view: View[Args]) -> Callable[..., Any]:
     @wraps(view)
     async def resource(request: HttpRequest, *args: Args.args, **kwargs: Args.kwargs) -> HttpResponseBase:
         allowance: Allowance | None = None
+        access: Access | None = None
         try:
             access, allowance = await sync_to_async(_admit)(request)
             response = await view(request, access, *args, **kwargs)
         except Exception as error:
-            response = await sync_to_async(_explain)(error, request)
+            response = await sync_to_async(_explain)(error, request, access)
         for name, value in (allowance.headers if allowance else {}).items():
             response.headers[name] = value
         response.headers.setdefault("Cache-Control", "private, no-cache")
@@ -54,5 +56,7 @@ def _admit(request: HttpRequest) -> tuple[Access, Allowance]:
     return access, count_request(request, access=access)
 
 
-def _explain(error: Exception, request: HttpRequest) -> HttpResponse:
+def _explain(error: Exception, request: HttpRequest, access: Access | None) -> HttpResponse:
+    if isinstance(error, Forbidden):
+        note_denial(request, access, error)
     return problem_response(describe(error, request=request), request)

@@ -15,8 +15,10 @@ from rest_framework.views import APIView
 from parka.accounts.access import Access
 from parka.accounts.models import User
 from parka.api.authentication import access_of
+from parka.api.denials import note_denial
 from parka.api.pagination import Cursor
 from parka.api.throttles import Allowance, count_request
+from parka.core.errors import Forbidden
 
 
 class CountSerializer(serializers.Serializer):
@@ -44,6 +46,12 @@ class Resource(APIView):
         access = request.auth if isinstance(request.auth, Access) else None
         self.allowance: Allowance | None = count_request(request._request, access=access, user_id=request.user.pk)
         super().check_permissions(request)
+
+    def handle_exception(self, exc: Exception) -> Response:
+        """Denials of people that are known are audited."""
+        if isinstance(exc, Forbidden):
+            note_denial(self.request._request, self.request.auth, exc)
+        return super().handle_exception(exc)
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
         final = super().finalize_response(request, response, *args, **kwargs)

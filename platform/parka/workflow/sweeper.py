@@ -11,6 +11,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from redis.exceptions import RedisError
 
+from parka.core.idempotency import purge_idempotency_records
 from parka.experiments import lifecycle
 from parka.experiments.models import Run, RunState
 from parka.fleet.selectors import OFFLINE_AFTER
@@ -36,6 +37,7 @@ def sweep() -> None:
     settle_runs()
     wake_waiting()
     purge_expired_uploads()
+    purge_idempotency_records()
     if not is_measuring():
         resend_work()
 
