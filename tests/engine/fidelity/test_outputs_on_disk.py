@@ -95,8 +95,9 @@ HUGE = _npy(np.zeros(1)).replace(b"(1,), }          ", b"(99999999999,), }")
         {"0/0.npy": _npy(np.zeros(3))[:-8]},
         {"0/0.npy": HUGE},
         {"0/0.npy": _npy(np.array([{}], object), allow_pickle=True)},
+        {"0/0.npy": _npy(np.asfortranarray(np.ones((2, 3))))},
     ],
-    ids=["garbage", "truncated", "claims more than it holds", "pickled"],
+    ids=["garbage", "truncated", "claims more than it holds", "pickled", "other order"],
 )
 def test_a_broken_array_is_an_error_with_a_code(tmp_path: Path, entries: dict[str, bytes]) -> None:
     stored = StoredOutputs(_zip(tmp_path / "o.npz", entries))
