@@ -42,7 +42,7 @@ class PkLive extends HTMLElement {
     if (this.errors >= 2 && !this.polling) this.poll();
   }
 
-  again() { if (this.polling) this.refresh(); }
+  again() { this.refresh(); }
 
   poll() {
     this.polling = setInterval(() => { if (!document.hidden) this.refresh(); }, POLL_MS);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -16,6 +17,7 @@ from django.utils.safestring import SafeString
 
 log = structlog.get_logger(__name__)
 KEEP_S = 7 * 24 * 3600
+PART_ROLES = re.compile(r' (?:role|aria-[a-z]+)="[^"]*"')
 FORBIDDEN_TAGS = {"script", "style", "foreignObject", "image", "a", "use", "animate", "set"}
 
 
@@ -44,7 +46,8 @@ def checked(svg: str) -> SafeString:
 
 
 def labelled(svg: str, *, label: str) -> str:
-    """The SVG as one image with a name."""
+    """The SVG as one image with a name; its parts are no images of their own."""
+    svg = PART_ROLES.sub("", svg)
     return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)
 
 
