@@ -229,6 +229,12 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Parka",
+    "DESCRIPTION": (
+        "All that the dashboard can do. An API token is bound to one team; a browser session of a person in several teams names one in "
+        "`Parka-Team`. Errors are `application/problem+json` (RFC 9457) with a stable `code`. Lists are cursor pages `{items, next, "
+        "previous}`; totals are at `/count`. A `POST` with `Idempotency-Key` is carried out once. Times are RFC 3339 in UTC, units are in "
+        "the names. Limits: 600 requests a minute per token (`RateLimit`, `Retry-After`)."
+    ),
     "VERSION": "1",
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
