@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from django.db import transaction
-from optimizer.measure.inputs import bound_shapes
 
 from optimizer.codec import from_jsonable, to_jsonable
 from optimizer.errors import EngineError
+from optimizer.measure.inputs import bound_shapes
 from optimizer.search import planner
 from optimizer.search.plan import Estimate
 from optimizer.specs import ModelCard, SearchSpec
