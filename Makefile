@@ -30,8 +30,8 @@ test-slow: setup-dev  ## the full simulations
 	$(PYTEST) -m slow
 
 check: setup-dev  ## format, lint, types, layers, templates
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+	$(BIN)/ruff format --no-cache --check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/djlint --lint templates
