@@ -23,6 +23,7 @@ from optimizer.search.driver import run_search
 from optimizer.search.problem import Cancelled, Observer, SearchProblem
 from optimizer.specs import ArtifactRef, HardwareProfile, ModelCard, SearchOutcome, SearchSpec, StageReport
 from parka_agent.client import Server, ServerRefused, ServerUnreachable
+from parka_agent.faults import Point, crash_point
 from parka_agent.files import fetch
 from parka_agent.lifeline import FATAL, LEASE_GONE, Lifeline, RunUnderWay
 from parka_agent.protocol import ErrorNote, RunReport, RunStatus
@@ -130,6 +131,7 @@ class Attempt:
         lease = self.run.lease
         observer.phase("prepare", done=0, total=1, detail="fetch the model")
         files = {file.name: fetch(self.server, file, cache=self.home.cache) for file in lease.manifest}
+        crash_point(Point.AFTER_DOWNLOAD)
         spec = from_jsonable(SearchSpec, lease.spec)
         names = {file.name: file.file_name for file in lease.manifest}
         with measuring(self.home.measuring_lock):

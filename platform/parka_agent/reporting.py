@@ -14,6 +14,7 @@ import structlog
 from optimizer.errors import EngineError
 from optimizer.specs import ArtifactRef, Stage, StageReport, StageStatus, Verdict
 from parka_agent.client import Server, ServerRefused, ServerUnreachable
+from parka_agent.faults import Point, crash_point
 from parka_agent.files import Outbox
 from parka_agent.lifeline import LEASE_GONE, Lifeline, RunUnderWay
 from parka_agent.protocol import CLAIM_HEADER, LOG_BYTES, LOG_PIECE_BYTES, RunReport, TrialReport, encode
@@ -56,6 +57,7 @@ class RunObserver:
         self.sent.append(report)
         for artifact in report.artifacts:
             self._upload(artifact)
+            crash_point(Point.AFTER_UPLOAD)
         message = TrialReport.of(report, claim_id=self.run.claim_id, wall_s=self._wall_s())
         path = f"{self.base}/trials/{report.trial}/{report.stage}"
         self._deliver(self.home.spool_report("PUT", path, encode(message)))
@@ -69,7 +71,10 @@ class RunObserver:
     def finish(self, result: RunReport) -> None:
         """The last word of the attempt."""
         self._log.flush()
-        self._deliver(self.home.spool_report("POST", f"{self.base}/result", encode(result)))
+        spooled = self.home.spool_report("POST", f"{self.base}/result", encode(result))
+        crash_point(Point.BEFORE_RESULT)
+        self._deliver(spooled)
+        crash_point(Point.AFTER_RESULT)
 
     def _upload(self, artifact: ArtifactRef) -> None:
         try:

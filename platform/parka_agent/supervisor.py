@@ -16,6 +16,7 @@ from optimizer.search.driver import run_search
 from optimizer.specs import HardwareProfile
 from parka_agent.client import Server, ServerRefused, ServerUnreachable
 from parka_agent.execution import Attempt, Search
+from parka_agent.faults import Point, crash_point
 from parka_agent.host import host_profile, open_sandbox, sandbox_facts
 from parka_agent.lifeline import FATAL, Lifeline, RunUnderWay
 from parka_agent.listening import Ear
@@ -127,6 +128,7 @@ class Supervisor:
             return None
         lease = decode(Lease, answer.content)
         log.info("run_claimed", run=lease.run, attempt=lease.attempt)
+        crash_point(Point.AFTER_CLAIM)
         return RunUnderWay(lease=lease, claim_id=claim.claim_id)
 
 

@@ -22,6 +22,7 @@ from parka.core.blobs import BlobStore
 from parka.experiments.models import Run
 from parka.fleet.models import Agent
 from parka.registry.models import Artifact, ArtifactRole, Intake, Model, ModelVersion
+from parka_agent.faults import VARIABLE
 from parka_agent.host import PROFILE
 from parka_agent.state import Home, Identity
 from tests.platform.conftest import alice, alice_access, fresh_cache, own_files, team
@@ -51,8 +52,8 @@ class AgentProcess:
         draft.write_text(json.dumps(wanted))
         draft.replace(self.script)
 
-    def start(self) -> None:
-        environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
+    def start(self, *, crash_at: str = "") -> None:
+        environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1", VARIABLE: crash_at}
         command = [sys.executable, "-m", "tests.agent.fake_search", str(self.home.folder), str(self.script)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log)
@@ -77,11 +78,11 @@ class AgentProcess:
         self.home.keep(replace(self.home.identity(), server=url))
 
     def wait(self, look: Callable[[], T | None], *, what: str, most_s: float = PATIENCE_S) -> T:
-        """The first thing that is neither None nor False."""
+        """The first thing that is there, not empty and not False."""
         until = time.monotonic() + most_s
         while time.monotonic() < until:
             found = look()
-            if found is not None and found is not False:
+            if found:
                 return found
             time.sleep(0.1)
         raise AssertionError(f"waited {most_s:.0f} s for {what}\n{self.log.read_text()[-4000:]}")

@@ -17,6 +17,7 @@ from parka.experiments.selectors import log_text
 from parka.fleet.models import Agent
 from parka.registry.models import Artifact, ModelVersion
 from parka.workflow.agents import revoke_agent
+from parka_agent.faults import Point
 from parka_agent.state import Home
 from tests.agent.conftest import AgentProcess
 from tests.agent.proxy import Proxy
@@ -78,6 +79,18 @@ def test_after_a_kill_the_next_process_goes_on_with_the_finished_stages(worker: 
     assert attempts == {"build": 1, "gate": 1, "race": 2}
     assert "search begins with 4 finished stages" in log_text(run, attempt=2)
     assert run.results.count() == 1
+
+
+@pytest.mark.parametrize("point", Point)
+def test_a_crash_at_any_point_ends_in_one_result(worker: AgentProcess, run: Run, point: Point) -> None:
+    worker.tell(trials=1)
+    worker.start(crash_at=point)
+    assert worker.ends() == -9
+    worker.start()
+    finished(worker, run)
+    assert run.attempt == (1 if point in {Point.BEFORE_RESULT, Point.AFTER_RESULT} else 2)
+    assert TrialStage.objects.filter(trial__run=run).count() == 3
+    assert list(run.results.values_list("reception", flat=True)) == ["accepted"]
 
 
 def test_a_result_that_could_not_be_sent_is_sent_first_by_the_next_process(worker: AgentProcess, run: Run, proxy: Proxy) -> None:

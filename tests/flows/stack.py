@@ -103,11 +103,11 @@ class LiveStack:
             self.stack.stop()
 
     def wait(self, look: Callable[[], T | None], *, what: str, most_s: float = PATIENCE_S) -> T:
-        """The first thing that is neither None nor False. Raises TooLate."""
+        """The first thing that is there, not empty and not False. Raises TooLate."""
         until = time.monotonic() + most_s
         while time.monotonic() < until:
             found = look()
-            if found is not None and found is not False:
+            if found:
                 return found
             time.sleep(LOOK_S)
         raise TooLate(f"waited {most_s:.0f} s for {what}\n{self.tails()}")
