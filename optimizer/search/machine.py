@@ -89,7 +89,6 @@ class SearchMachine:
         self._is_tuned = False
         self._built_chains: set[str] = set()
         self._finalists: list[int] = []
-        self._examined: set[int] = set()
 
     def ask(self, elapsed_s: float) -> Action:
         """The next thing to do, given the seconds used so far."""
@@ -232,8 +231,7 @@ class SearchMachine:
             if len(self._finalists) >= finalists or self._is_out_of_reach(index):
                 break
             trial = self.field.trials[index]
-            if trial.sealed is None and index not in self._examined:
-                self._examined.add(index)
+            if trial.sealed is None:
                 self._sealed_n = examples
                 return SealedCheck(trial=index, examples=examples)
             if trial.sealed and trial.sealed.verdict is Verdict.PASS and index not in self._finalists:

@@ -203,5 +203,5 @@ class Race:
         won = [one for one in standing if one.beats_baseline]
         if any(self.wants_more(one.trial) for one in won):
             return False
-        bar = max((one.effect.ci_low for one in won), default=math.inf)
+        bar = max((one.effect.ci_low for one in won), default=0.0)
         return all(one.decided or one.effect.ci_high < bar for one in standing)

@@ -184,6 +184,7 @@ def test_above_a_quarter_of_reruns_nothing_is_claimed() -> None:
     assert "too busy" in conclusion.reason
     assert search.race is not None
     assert search.race.end is RaceEnd.TOO_NOISY
+    assert world.count(RaceBlock) == 6
     assert conclusion.duels == ()
 
 

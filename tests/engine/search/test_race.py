@@ -1,0 +1,124 @@
+"""The race alone: looks, shared error, reruns, time, order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from optimizer.search.actions import Arm, Fidelity, Raced
+from optimizer.search.appraise import appraise
+from optimizer.search.race import Race, RaceEnd
+from optimizer.specs import Effect, SearchSpec, Verdict
+
+AMPLE = 1e9
+
+
+def arm(median_ns: float) -> Arm:
+    durations = np.full(40, round(median_ns), dtype=np.int64)
+    issued = np.concatenate([[0], np.cumsum(durations)[:-1]])
+    return Arm(rows_ns=np.stack([issued, issued + durations], axis=1), load_ns=10**8, first_ns=10**6, memory_peak_bytes=10**8)
+
+
+def race(
+    finalists: tuple[int, ...] = (1,), *, looks: tuple[int, ...] = (8, 16), objective: str = "latency_p50_ms", **settings: object
+) -> Race:
+    return Race(finalists=finalists, looks=looks, margin=0.03, objective=objective, seed=1, **settings)  # type: ignore[arg-type]
+
+
+def run(
+    contest: Race, speedups: dict[int, list[float]], *, invalid: frozenset[int] = frozenset(), left_s: float = AMPLE, block_s: float = 1.0
+) -> int:
+    """Play the race out; speed-ups are taken in turn. Returns the number of blocks that ran."""
+    number = 0
+    while (block := contest.ask(left_s=left_s, block_s=block_s)) is not None:
+        arms = {trial: arm(1e7 / (speedups[trial][number % len(speedups[trial])] if trial else 1.0)) for trial in block.order}
+        contest.tell(Raced(index=block.index, seconds=block_s, arms=arms, valid=number not in invalid, reasons=("steal_fraction 1",)))
+        number += 1
+        left_s -= block_s
+    return number
+
+
+def test_a_clear_effect_is_decided_at_the_first_look() -> None:
+    contest = race()
+    assert run(contest, {1: [2.0]}) == 8
+    assert contest.end is RaceEnd.DECIDED
+    assert contest.standoffs[1].effect.effect is Effect.FASTER
+
+
+def test_an_open_effect_goes_on_to_the_last_look_and_stops_there() -> None:
+    contest = race()
+    assert run(contest, {1: [0.9, 1.2]}) == 16
+    assert contest.end is RaceEnd.LOOKS_USED
+    assert not contest.standoffs[1].decided
+
+
+def test_the_error_is_shared_between_the_finalists() -> None:
+    alone, shared = race((1,)), race((1, 2))
+    assert shared.error == pytest.approx(alone.error / 2)
+    assert alone.error == 0.025
+
+
+def test_a_look_with_too_many_reruns_is_not_taken_but_the_next_may_be() -> None:
+    contest = race()
+    assert run(contest, {1: [2.0]}, invalid=frozenset({0, 1, 2})) == 16 + 3
+    assert contest.standoffs[1].look == 2
+    assert contest.end is RaceEnd.DECIDED
+
+
+def test_time_ends_a_race_that_is_not_decided() -> None:
+    contest = race()
+    assert run(contest, {1: [0.9, 1.2]}, left_s=12.0) == 8
+    assert contest.end is RaceEnd.TIME
+
+
+def test_a_first_look_that_clearly_does_not_fit_is_not_begun() -> None:
+    contest = race()
+    assert run(contest, {1: [2.0]}, left_s=4.0) == 0
+    assert contest.end is RaceEnd.TIME
+
+
+def test_a_winner_with_an_open_target_goes_on_to_the_next_look() -> None:
+    contest = race(wants_more=lambda _trial: True)
+    assert run(contest, {1: [2.0]}) == 16
+
+
+def test_a_second_finalist_that_cannot_win_any_more_does_not_prolong_the_race() -> None:
+    contest = race((1, 2))
+    assert run(contest, {1: [3.0], 2: [0.9, 1.2]}) == 8
+
+
+def test_every_block_holds_the_baseline_and_orders_are_reversed_in_pairs() -> None:
+    contest = race((1, 2))
+    orders = []
+    for _ in range(6):
+        block = contest.ask(left_s=AMPLE, block_s=1)
+        assert block is not None
+        assert set(block.order) == {0, 1, 2}
+        orders.append(block.order)
+        contest.tell(Raced(index=block.index, seconds=1, arms={trial: arm(1e7) for trial in block.order}))
+    assert orders[1::2] == [tuple(reversed(order)) for order in orders[::2]]
+    assert len(set(orders[::2])) > 1
+
+
+def test_a_smaller_model_wins_on_size_only_if_it_is_not_slower() -> None:
+    sizes = {0: 1000, 1: 300}
+    kept, lost = (race(objective="model_size_bytes", sizes=sizes) for _ in range(2))
+    run(kept, {1: [1.0]})
+    run(lost, {1: [0.8]})
+    assert kept.standoffs[1].beats_baseline
+    assert lost.standoffs[1].guard_holds is False
+    assert not lost.standoffs[1].beats_baseline
+
+
+def test_cost_is_decided_by_throughput() -> None:
+    contest = race(objective="cost_usd_per_million_inferences")
+    run(contest, {1: [2.0]})
+    assert contest.standoffs[1].effect.estimate == pytest.approx(2.0, rel=1e-3)
+
+
+@pytest.mark.parametrize(("sealed", "wins"), [(Verdict.PASS, True), (Verdict.UNPROVEN, False), (Verdict.FAIL, False), (None, False)])
+def test_no_finalist_wins_without_a_passed_sealed_check(sealed: Verdict | None, wins: bool) -> None:
+    contest = race()
+    run(contest, {1: [2.0]})
+    checked = None if sealed is None else Fidelity(verdict=sealed)
+    assert appraise(1, race=contest, spec=SearchSpec(), sealed=checked, size_bytes=1).wins is wins
