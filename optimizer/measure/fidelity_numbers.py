@@ -117,7 +117,7 @@ def _clustered_share(agreed: Sequence[int], sizes: Sequence[int]) -> Estimate:
 
 
 def _effective(agreed: Array, sizes: Array, share: float, *, examples: int) -> int:
-    if examples < 2 or share in (0.0, 1.0):
+    if examples < 2:
         return examples
     residuals = agreed - share * sizes
     variance = examples / (examples - 1) * float((residuals**2).sum()) / float(sizes.sum()) ** 2

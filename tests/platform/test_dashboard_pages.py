@@ -258,6 +258,19 @@ def test_a_finished_run_without_scorecard_says_that_it_is_being_scored(acme: Acm
     assert 'hx-trigger="every 2s"' in page
 
 
+def test_waiting_for_the_score_ends_with_the_whole_page(acme: Acme, web: Browser, alice: User) -> None:
+    answer = web(alice).get(acme.at("runs/R-1/"), headers={"HX-Request": "true"})
+    assert answer["HX-Refresh"] == "true"
+    assert answer.content == b""
+
+
+def test_a_fragment_asked_for_after_signing_out_reloads_the_page(acme: Acme) -> None:
+    answer = Client().get(acme.at("runs/"), headers={"HX-Request": "true"})
+    assert answer.status_code == 200
+    assert answer["HX-Refresh"] == "true"
+    assert answer.content == b""
+
+
 def test_a_queued_run_tells_what_is_ahead(acme: Acme, web: Browser, alice: User, alice_access: Access) -> None:
     experiment = new_experiment(alice_access, [acme.running.agent])
     page = web(alice).get(acme.at(f"runs/{experiment.runs.get().label}/")).content.decode()

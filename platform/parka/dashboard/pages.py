@@ -78,6 +78,11 @@ def is_fragment(request: HttpRequest) -> bool:
     return bool(getattr(request, "htmx", False))
 
 
+def whole_page_again() -> HttpResponse:
+    """Tell htmx to load the page anew: what it holds is no longer a part of it (signed out, or another kind of page now)."""
+    return HttpResponse(headers={"HX-Refresh": "true"})
+
+
 def show(
     request: HttpRequest,
     access: Access,
@@ -126,6 +131,8 @@ def team_view(view: TeamView[Args]) -> Callable[..., HttpResponseBase]:
     @never_cache
     @wraps(view)
     def page(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if is_fragment(request) and not request.user.is_authenticated:
+            return whole_page_again()
         try:
             return entered(request, *args, **kwargs)
         except PlatformError as error:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from optimizer.backends import backend
+from optimizer.errors import EngineError
 from optimizer.measure.fidelity import compare_outputs
 from optimizer.passes import PASSES
 from optimizer.passes.child import rewrite
@@ -81,3 +82,12 @@ def test_per_channel_int8_is_closer_than_per_tensor_and_leads(
         assert result.verdict is not Verdict.PASS
         closeness.append(result.others[max(result.others)]["cosine_p01"])
     assert closeness[0] > closeness[1]
+
+
+def test_a_fusion_that_writes_operators_unknown_to_the_models_opset_is_discarded(tmp_path: Path) -> None:
+    model = samples.sample_path("S2.rec")
+    feeds = models.normal_feeds("x", (1, 3, 48, 64), count=2)
+    with pytest.raises(EngineError) as refusal:
+        rewrite(model, [PassStep(name="transformer_fusion")], context=models.context_for(model, feeds, tmp_path / "work"))
+    assert refusal.value.code == "pass.failed"
+    assert "LayerNormalization" in refusal.value.message

@@ -24,7 +24,7 @@ from parka.dashboard.figures import axis_choices, pareto_figure, pick_views
 from parka.dashboard.filters import RunFilter
 from parka.dashboard.lists import paged, show_list
 from parka.dashboard.live import live_view, token
-from parka.dashboard.pages import crumb, show, team_view
+from parka.dashboard.pages import crumb, is_fragment, show, team_view, whole_page_again
 from parka.dashboard.run_cards import run_lines
 from parka.dashboard.run_pages import chart_width, run_context, samples_link, trial_link
 from parka.dashboard.scores import NumberView, number_view
@@ -113,7 +113,7 @@ def run_detail(request: HttpRequest, access: Access, number: int) -> HttpRespons
     stored = scorecards(access).filter(run=run).order_by("-book__version").first()
     if stored is None:
         return show(request, access, "runs/waiting.html", run_context(access, run, "run"), fragment="runs/_scoring.html")
-    return show_scorecard(request, access, run, stored)
+    return whole_page_again() if is_fragment(request) else show_scorecard(request, access, run, stored)
 
 
 @require_GET
