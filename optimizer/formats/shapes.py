@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import helper, numpy_helper, shape_inference
+from onnx import checker, helper, numpy_helper, shape_inference
 
 from optimizer.formats.contrib import contrib_types
 from optimizer.formats.onnx_facts import ModelFacts, NodeFact, TensorFact
@@ -27,7 +27,16 @@ from optimizer.formats.small_values import MAX_VALUES, small_values
 MAX_NODES = 100_000
 MAX_NODE_BYTES = 1 << 20
 DTYPE_CODES = {name: code for code, (name, _) in DTYPES.items()}
-INFERENCE_ERRORS = (shape_inference.InferenceError, RuntimeError, ValueError, KeyError, IndexError, TypeError, DecodeError)
+INFERENCE_ERRORS = (
+    shape_inference.InferenceError,
+    checker.ValidationError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    DecodeError,
+)
 
 Dims = tuple[int, ...]
 
