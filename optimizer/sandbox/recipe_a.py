@@ -29,9 +29,9 @@ def command(inner: Sequence[str], *, environment: Mapping[str, str], binds: Mapp
         raise EngineFault("sandbox.unavailable", "Sandbox level A needs bubblewrap: apt-get install bubblewrap.")
     return [
         program, "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session", "--cap-drop", "ALL",
-        "--clearenv", *_variables(environment), *_host_parts(), "--proc", "/proc", "--dev", "/dev",
-        "--size", str(TMPFS_BYTES), "--tmpfs", "/tmp",  # noqa: S108
-        *_inputs(binds), "--bind", str(out), "/out", "--chdir", "/out", "--add-seccomp-fd", str(SECCOMP_FD), *inner,
+        "--clearenv", *_variables(environment), "--proc", "/proc", "--dev", "/dev",
+        "--size", str(TMPFS_BYTES), "--tmpfs", "/tmp",  # noqa: S108 - first, for a checkout or an environment may itself lie below it
+        *_host_parts(), *_inputs(binds), "--bind", str(out), "/out", "--chdir", "/out", "--add-seccomp-fd", str(SECCOMP_FD), *inner,
     ]  # fmt: skip
 
 

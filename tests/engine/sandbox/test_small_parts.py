@@ -1,9 +1,12 @@
 """The log that stays small, the frames that are plain, the exit codes that name a signal."""
 
 import signal
+from pathlib import Path
 
 import pytest
 
+from optimizer.sandbox import recipe_a
+from optimizer.sandbox.layout import python_roots
 from optimizer.sandbox.log import CappedLog
 from optimizer.sandbox.verdict import parse_frame, signal_of
 from optimizer.sandbox.watchdog import folder_bytes
@@ -60,3 +63,10 @@ def test_a_folder_counts_what_its_files_occupy_and_follows_no_link(tmp_path):
     (inside / "link").symlink_to(tmp_path / "large")
     assert 10_000 <= folder_bytes(inside) < 100_000
     assert folder_bytes(tmp_path / "absent") == 0
+
+
+def test_the_private_tmp_comes_before_the_interpreter_that_may_lie_below_it(tmp_path: Path) -> None:
+    words = recipe_a.command(["true"], environment={}, binds={}, out=tmp_path)
+    roots = [number for number, word in enumerate(words) if word in python_roots()]
+    assert roots
+    assert words.index("--tmpfs") < min(roots)
