@@ -24,7 +24,7 @@ up: setup         ## the platform on this machine, until Ctrl-C
 
 test: setup-dev   ## all tests: on SQLite, then those of the platform on PostgreSQL
 	$(PYTEST) -m "not slow"
-	PARKA_TEST_DATABASE=postgres $(PYTEST) -m "not slow and not browser" tests/platform tests/flows
+	PARKA_TEST_DATABASE=postgres $(PYTEST) -m "not slow and not browser" tests/platform tests/flows/test_main_flow.py
 
 test-slow: setup-dev  ## the full simulations
 	$(PYTEST) -m slow
