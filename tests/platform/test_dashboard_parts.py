@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -83,6 +84,11 @@ def test_an_unsafe_chart_is_refused(inside: str) -> None:
 
 def test_a_chart_that_cannot_be_compiled_is_none_and_not_an_error() -> None:
     assert compile_chart({"mark": "nonsense", "encoding": 5}, label="x") is None
+
+
+def test_a_chart_is_drawn_while_the_cache_is_away(settings: Any) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}}
+    assert compile_chart(DRAWN["race"].to_dict(), label="race without a cache") is not None
 
 
 def test_the_frontier_steps_through_the_worse_of_both_neighbours() -> None:

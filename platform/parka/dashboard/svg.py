@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import threading
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -14,6 +15,7 @@ import structlog
 from django.core.cache import cache as shared
 from django.utils.html import escape
 from django.utils.safestring import SafeString
+from redis.exceptions import RedisError
 
 log = structlog.get_logger(__name__)
 KEEP_S = 7 * 24 * 3600
@@ -54,16 +56,36 @@ def labelled(svg: str, *, label: str) -> str:
 def compile_chart(spec: dict[str, Any], *, label: str) -> SafeString | None:
     """Vega-Lite to SVG, kept in the cache; None when it cannot be drawn, so that the page shows its data table alone."""
     key = "chart:" + hashlib.sha256(json.dumps([spec, label, versions()], sort_keys=True).encode()).hexdigest()
-    kept = shared.get(key)
-    if kept is not None:
+    kept = _kept(key)
+    if kept:
         return SafeString(kept)
     try:
         svg = checked(labelled(_convert(spec), label=label))
     except (ValueError, ET.ParseError) as error:
         log.error("chart.failed", error=str(error)[:500])
         return None
-    shared.set(key, str(svg), KEEP_S)
+    _keep(key, svg)
     return svg
+
+
+def _kept(key: str) -> str:
+    """The chart as it was drawn before; empty when it was not, or when the cache does not answer."""
+    try:
+        return str(shared.get(key) or "")
+    except (RedisError, OSError):
+        return ""
+
+
+def _keep(key: str, svg: str) -> None:
+    try:
+        shared.set(key, str(svg), KEEP_S)
+    except (RedisError, OSError) as error:
+        log.warning("chart.not_kept", error=str(error)[:200])
+
+
+def warm_up() -> None:
+    """Load the converter in the background: the first chart of a process then costs what every other does."""
+    threading.Thread(target=_convert, args=[{"data": {"values": [{}]}, "mark": "point"}], name="chart-warm-up", daemon=True).start()
 
 
 def _convert(spec: dict[str, Any]) -> str:
