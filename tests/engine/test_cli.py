@@ -116,7 +116,8 @@ def test_bench_measures_a_model_as_it_is(model: Path, dataset: Path, capsys: pyt
     assert run([*arguments, "--json"]) == 0
     measured = {one["kpi"]: one for one in json.loads(capsys.readouterr().out)["measurements"]}
     assert measured["latency_p50_ms"]["starts"] == 3
-    assert measured["latency_p50_ms"]["ci_low"] <= measured["latency_p50_ms"]["value"]
+    median = measured["latency_p50_ms"]
+    assert median["ci_low"] is None or median["ci_low"] <= median["value"]  # three noisy starts may leave an end open
     assert run([*arguments, "--target", "model_size<=10MiB"]) == 0
     assert run([*arguments, "--target", "model_size<=10MiB", "--target", "latency_p50<=0.000001ms"]) == 1
 
