@@ -3,7 +3,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 HOME_DIR := $(if $(PARKA_HOME),$(PARKA_HOME),.parka)
 BIN := $(HOME_DIR)/venv/bin
 BOOTSTRAP := platform/parka/embedded/bootstrap.py
+WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest
+SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup setup-dev demo up test test-postgres test-slow check bench bench-trust fmt lock openapi clean
 
@@ -23,8 +25,8 @@ up: setup         ## the platform on this machine, until Ctrl-C
 	@$(BIN)/parka up
 
 test: setup-dev   ## all tests: on SQLite, then those of the platform on PostgreSQL
-	$(PYTEST) -m "not slow"
-	PARKA_TEST_DATABASE=postgres $(PYTEST) -m "not slow and not browser" tests/platform tests/flows/test_main_flow.py
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not slow"
+	PARKA_TEST_DATABASE=postgres $(PYTEST) $(SIDE_BY_SIDE) -m "not slow and not browser" tests/platform tests/flows/test_main_flow.py
 
 test-slow: setup-dev  ## the full simulations
 	$(PYTEST) -m slow

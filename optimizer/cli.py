@@ -56,7 +56,9 @@ seed_option = click.option("--seed", default=1, show_default=True, help="Seed of
 
 
 def progress_console() -> Console:
-    return Console(stderr=True)
+    """Lines are wrapped only where somebody looks at them."""
+    console = Console(stderr=True)
+    return console if console.is_terminal else Console(stderr=True, soft_wrap=True)
 
 
 def output_console() -> Console:
@@ -143,7 +145,7 @@ def search_command(
 @inputs_option
 @target_option
 @bind_option
-@click.option("--starts", type=click.IntRange(1, 100), default=5, show_default=True, help="Fresh process starts.")
+@click.option("--starts", type=click.IntRange(1, 100), default=10, show_default=True, help="Fresh process starts.")
 @click.option("--seconds", type=click.FloatRange(0.1, 600), default=2.0, show_default=True, help="Measured seconds per start.")
 @click.option("--backend", help="Run it with this backend instead of its own.")
 @click.option("--precision", type=click.Choice([one.value for one in Precision]), help="Precision hint for the backend.")

@@ -11,6 +11,13 @@ from django.conf import settings
 settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of whole flows first: with workers side by side the longest files must not be the last to start."""
+    long_files = {item.path for item in items if item.get_closest_marker("flow")}
+    items.sort(key=lambda item: item.path not in long_files)
+
+
 @pytest.fixture(scope="session")
 def valkey() -> str:
     """URL of the session's real Valkey."""

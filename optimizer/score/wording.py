@@ -78,6 +78,8 @@ def format_change(change: Change | None, margin: float = 0.03) -> str:
     if change.effect is Effect.EQUIVALENT:
         return f"≈ equivalent within {_trimmed(margin * 100)}%"
     low, value, high = _baseline_multiples(change)
+    if change.effect is Effect.INCONCLUSIVE and low is None and high is None:
+        return "? inconclusive, interval open"
     if change.effect is Effect.INCONCLUSIVE:
         return f"? inconclusive ({_signed_range(low, high)})"
     return change_size(low, value, high)
@@ -186,7 +188,7 @@ def _measured_text(measurement: Measurement, scale: Scale) -> str:
         return f"{_with_unit(_three_digits(value), scale)}, n={measurement.n:,}"
     if low == high:
         return _with_unit(_three_digits(value), scale)
-    decimals = decimals_of(_half_width(value, low, high))
+    decimals = _decimals_that_show(value, decimals_of(_half_width(value, low, high)))
     if low is None or high is None:
         decimals = max(decimals, _decimals_of_three_digits(value))
     if low is not None and high is not None and (half := _rounded_half(value, low, high, decimals)) is not None:
@@ -198,6 +200,14 @@ def _measured_text(measurement: Measurement, scale: Scale) -> str:
 def _half_width(value: float, low: float | None, high: float | None) -> float:
     ends = [abs(end - value) for end in (low, high) if end is not None]
     return max(ends) if len(ends) < 2 else (ends[0] + ends[1]) / 2
+
+
+def _decimals_that_show(value: float, decimals: int) -> int:
+    """An interval far wider than the value would round it to zero: then the value keeps two digits."""
+    if value == 0 or not math.isfinite(value):
+        return decimals
+    exponent = math.floor(math.log10(abs(value)))
+    return decimals if decimals >= -exponent else 1 - exponent
 
 
 def _rounded_half(value: float, low: float, high: float, decimals: int) -> str | None:

@@ -30,6 +30,8 @@ FUSION = "operator fusion"
 SHAPES = "shape_specialisation"
 SAME_KIND_FLOOR = 0.8
 REPEAT_DISCOUNT = 0.5
+NO_BUILD_BONUS = 1.4
+SETTINGS_ONLY_BEFORE = 4
 Chain = tuple[PassStep, ...]
 
 
@@ -172,7 +174,7 @@ def plan(
         found += planner.tune(Candidate(recipe=reference, accuracy_invariant=True, why="", prior_speedup=1.0))
     ordered = _ordered(_once_per_recipe(found), synthetic=synthetic)
     kept = CANDIDATES.get(spec.budget.preset, CANDIDATES["quick"])
-    ordered = _with_settings_only(ordered, reference, kept)
+    ordered = _with_settings_only(ordered, reference)
     for one in ordered[kept:]:
         planner.left_out.append(
             NotTried(label=one.recipe.label, reason="Less likely to help than what was tried; a larger preset tries it.")
@@ -188,13 +190,13 @@ def _once_per_recipe(found: Sequence[Candidate]) -> list[Candidate]:
     return list(by_key.values())
 
 
-def _with_settings_only(ordered: list[Candidate], reference: Recipe, kept: int) -> list[Candidate]:
-    """One candidate always changes nothing but Trial 0's settings: it tells better settings from a better model."""
-    alone = [one for one in ordered if one.recipe.backend == reference.backend and not one.recipe.passes]
-    if not alone or alone[0] in ordered[:kept]:
+def _with_settings_only(ordered: list[Candidate], reference: Recipe) -> list[Candidate]:
+    """One early candidate changes nothing but Trial 0's settings: it tells better settings from a better model."""
+    alone = next((one for one in ordered if one.recipe.backend == reference.backend and not one.recipe.passes), None)
+    if alone is None or alone in ordered[:SETTINGS_ONLY_BEFORE]:
         return ordered
-    ordered.remove(alone[0])
-    return [*ordered[: kept - 1], alone[0], *ordered[kept - 1 :]]
+    rest = [one for one in ordered if one is not alone]
+    return [*rest[: SETTINGS_ONLY_BEFORE - 1], alone, *rest[SETTINGS_ONLY_BEFORE - 1 :]]
 
 
 def _ordered(found: Sequence[Candidate], *, synthetic: bool) -> list[Candidate]:
@@ -210,8 +212,9 @@ def _ordered(found: Sequence[Candidate], *, synthetic: bool) -> list[Candidate]:
 
 
 def _worth(one: Candidate, kinds: Counter[tuple[object, ...]]) -> float:
+    """Expected gain per effort: what needs no build answers within seconds."""
     gain = one.prior_speedup - SAME_KIND_FLOOR
-    return gain * REPEAT_DISCOUNT ** kinds[_kind(one)]
+    return gain * REPEAT_DISCOUNT ** kinds[_kind(one)] * (1.0 if one.recipe.passes else NO_BUILD_BONUS)
 
 
 def _kind(one: Candidate) -> tuple[object, ...]:

@@ -18,6 +18,9 @@ PHASES = {
 }
 
 
+SETTLED_ROUNDS = 3
+
+
 @dataclass(slots=True, kw_only=True)
 class Watch:
     """Tells the observer what is done now, and logs each new best of the screening."""
@@ -25,6 +28,7 @@ class Watch:
     observer: Observer
     machine: SearchMachine
     _best: int = 0
+    _best_speedup: float = 1.0
 
     def before(self, action: Action) -> None:
         if isinstance(action, Finish):
@@ -34,16 +38,15 @@ class Watch:
         self.observer.phase(self._phase(action), done=done, total=total, detail=self._detail(action))
 
     def after(self, elapsed_s: float) -> None:
-        """Log a new best of the screening."""
-        order = self.machine.ledger.ranking(self.machine.field.screened)
-        if not order or order[0] == self._best or self.machine.ledger.count(order[0]) < 2:
-            return
-        self._best = order[0]
-        pace = self.machine.ledger.pace(order[0])
-        label = self.machine.field.trials[order[0]].recipe.label
-        if pace:
+        """Log a new best of the screening, once it is faster than the original and than the best so far."""
+        ledger = self.machine.ledger
+        for trial in ledger.ranking(self.machine.field.screened)[:1]:
+            pace = ledger.pace(trial)
+            if pace is None or pace.rounds < SETTLED_ROUNDS or trial == self._best or pace.speedup <= self._best_speedup:
+                return
+            self._best, self._best_speedup = trial, pace.speedup
             self.observer.log(
-                f"{elapsed_s:.0f} s: best so far in screening is trial {order[0]}, {label}: about {pace.speedup:.2f}× as fast"
+                f"{elapsed_s:.0f} s: best so far in screening is trial {trial} ({self._label(trial)}): about {pace.speedup:.2f}× as fast"
             )
 
     def _phase(self, action: Action) -> str:

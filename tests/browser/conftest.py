@@ -25,15 +25,15 @@ def chromium() -> str:
     return next((path for name in CHROMIUM if (path := shutil.which(name))), "")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def playwright() -> Iterator[Playwright]:
     with sync_playwright() as driver:
         yield driver
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def engine(playwright: Playwright) -> Iterator[Browser]:
-    """One browser process for the session."""
+    """One browser process for these tests; it ends with them: its driver keeps an event loop running in the main thread."""
     path = chromium()
     if not path:
         words = "no Chromium found: install the package chromium"
@@ -45,7 +45,7 @@ def engine(playwright: Playwright) -> Iterator[Browser]:
     browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server with a seeded database of its own."""
     with served(tmp_path_factory.mktemp("site")) as running:

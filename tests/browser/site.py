@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 from playwright.sync_api import Page
 
-from parka.embedded.layout import free_port
+from tests.ports import own_port
 
 PASSWORD = "correct horse battery"
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +42,7 @@ class Site:
 @contextmanager
 def served(home: Path) -> Iterator[Site]:
     """A server on a free port, ended with the block; its Valkey is the session's."""
-    port = free_port()
+    port = own_port()
     environment = {
         **os.environ,
         "PARKA_HOME": str(home),

@@ -13,7 +13,7 @@ from tests.flows.stack import LiveStack, started_stack
 from tests.samples import sample_path
 
 pytestmark = [pytest.mark.browser, pytest.mark.flow, pytest.mark.timeout(900)]
-BUDGET_MINUTES = "3"
+BUDGET_MINUTES = "1.5"
 RUN_MS = 420_000
 
 

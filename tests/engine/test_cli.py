@@ -119,7 +119,7 @@ def test_bench_measures_a_model_as_it_is(model: Path, dataset: Path, capsys: pyt
     median = measured["latency_p50_ms"]
     assert median["ci_low"] is None or median["ci_low"] <= median["value"]  # three noisy starts may leave an end open
     assert run([*arguments, "--target", "model_size<=10MiB"]) == 0
-    assert run([*arguments, "--target", "model_size<=10MiB", "--target", "latency_p50<=0.000001ms"]) == 1
+    assert run([*arguments, "--target", "model_size<=10MiB", "--target", "throughput>=1000000000"]) == 1
 
 
 @pytest.fixture(scope="module")
@@ -179,12 +179,16 @@ def test_a_result_can_be_raced_against_a_model(searched: tuple[int, Path], capsy
 @pytest.mark.flow
 @pytest.mark.parametrize(
     ("sample", "arguments"),
-    [("S1", ["--bind", "sequence_length=128", "--target", "latency_p50_ms<=0.8x"]), ("S2.cls", []), ("S2.rec", [])],
+    [
+        ("S2.cls", ["--budget", "75"]),
+        pytest.param("S1", ["--bind", "sequence_length=128", "--target", "latency_p50_ms<=0.8x"], marks=pytest.mark.slow),
+        pytest.param("S2.rec", [], marks=pytest.mark.slow),
+    ],
 )
 def test_real_models_are_searched_in_an_empty_folder(
     sample: str, arguments: list[str], empty_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = run(["search", str(sample_path(sample)), *arguments, "--budget", "210", "--quiet", "--json"])
+    code = run(["search", str(sample_path(sample)), *arguments, "--quiet", "--json"])
     found = json.loads(capsys.readouterr().out)
     outcome = found["outcome"]
     assert code == DECIDED[Decision(outcome["decision"])]

@@ -24,11 +24,12 @@ import psutil
 
 from parka.core.errors import Unavailable
 from parka.embedded.demo import Api, scorecard_of
-from parka.embedded.layout import Layout, free_port
+from parka.embedded.layout import Layout
 from parka.embedded.processes import Kept
 from parka.embedded.session import Owner, prepare_owner
 from parka.embedded.stack import Stack
 from parka.embedded.valkey import Valkey
+from tests.ports import own_port
 
 T = TypeVar("T")
 TICK_S = 0.1
@@ -209,7 +210,7 @@ def started_stack(home: Path) -> Iterator[LiveStack]:
     said: list[str] = []
     live: LiveStack | None = None
     with own_environment(own_database()):
-        stack = Stack(layout=layout, port=free_port(), say=said.append, valkey=Valkey.configure())
+        stack = Stack(layout=layout, port=own_port(), say=said.append, valkey=Valkey.configure())
         try:
             stack.start()
             owner = prepare_owner(stack)

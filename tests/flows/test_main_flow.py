@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.flow, pytest.mark.timeout(900)]
 
 
 def test_a_run_goes_from_upload_to_a_scorecard(stack: LiveStack, tiny_version: dict[str, Any]) -> None:
-    run_id = stack.start_run(tiny_version, stack.wait_for_agent(), budget_s=60)
+    run_id = stack.start_run(tiny_version, stack.wait_for_agent(), budget_s=40)
     run = stack.wait_for_end(run_id)
     assert (run["status"], run["attempt"]) == ("finished", 1), stack.tails()
     assert {stage for trial, stage in stack.stages(run_id) if trial == 0} >= {"build", "gate", "race"}
@@ -32,8 +32,8 @@ def test_a_model_that_no_backend_can_run_fails_with_its_reason_and_the_next_run_
     stack: LiveStack, tiny_version: dict[str, Any], huge_version: dict[str, Any]
 ) -> None:
     agent = stack.wait_for_agent()
-    broken = stack.start_run(huge_version, agent, budget_s=60)
-    good = stack.start_run(tiny_version, agent, budget_s=60)
+    broken = stack.start_run(huge_version, agent, budget_s=40)
+    good = stack.start_run(tiny_version, agent, budget_s=40)
     failed = stack.wait_for_end(broken)
     assert failed["status"] == "failed"
     assert failed["error"]["code"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -120,6 +121,11 @@ def test_a_bullet_starts_at_zero_unless_the_value_is_a_share() -> None:
 )
 def test_times_are_relative_within_a_week(age: timedelta, text: str) -> None:
     assert words.ago(NOW - age, now=NOW) == text
+
+
+@pytest.mark.parametrize(("share", "text"), [("0.400", "40"), ("0.125", "12.5"), ("1.000", "100"), ("0.050", "5")])
+def test_shares_are_plain_percent(share: str, text: str) -> None:
+    assert words.percent(Decimal(share)) == text
 
 
 def rendered(source: str, **context: object) -> str:

@@ -1,12 +1,19 @@
-"""Times as people read them. Numbers are worded by ``optimizer.score.wording``, never here."""
+"""Times and shares as people read them. Numbers are worded by ``optimizer.score.wording``, never here."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 STEPS = ((DAY, "d"), (HOUR, "h"), (MINUTE, "min"), (1, "s"))
 RELATIVE_WITHIN = timedelta(days=7)
+
+
+def percent(share: Decimal) -> str:
+    """A share as plain percent: 0.400 is ``40``."""
+    text = f"{share * 100:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def ago(moment: datetime, *, now: datetime | None = None) -> str:

@@ -13,6 +13,7 @@ from parka.accounts.access import Access, Capability
 from parka.core.errors import NotFound, PlatformError
 from parka.dashboard.forms import PriceForm
 from parka.dashboard.pages import crumb, show, team_view
+from parka.dashboard.words import percent
 from parka.fleet.selectors import agent as agent_of
 from parka.fleet.selectors import agents
 from parka.scorecards.selectors import agent_key, price_book, price_books
@@ -37,7 +38,7 @@ def prices(request: HttpRequest, access: Access) -> HttpResponse:
         "books": books,
         "is_current": book.pk == books[0].pk,
         "prices": book.prices.order_by("-provenance", "hardware"),
-        "utilization": (book.utilization * 100).normalize(),
+        "utilization": percent(book.utilization),
         "may_price": access.may(Capability.EDIT_PRICES),
     }
     return show(request, access, "costs/prices.html", context)
@@ -49,7 +50,7 @@ def prices_edit(request: HttpRequest, access: Access) -> HttpResponse:
     """Set the price of an agent's machine or the utilization."""
     access.require(Capability.EDIT_PRICES)
     book = price_book(access)
-    initial = {"agent": request.GET.get("agent", ""), "utilization": (book.utilization * 100).normalize(), "base_version": book.version}
+    initial = {"agent": request.GET.get("agent", ""), "utilization": percent(book.utilization), "base_version": book.version}
     form = PriceForm(request.POST or None, initial=initial, agents=[(one.slug, one.name) for one in agents(access)])
     if request.method == "POST" and form.is_valid():
         try:

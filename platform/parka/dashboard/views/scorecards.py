@@ -21,6 +21,7 @@ from parka.dashboard.figures import headroom_figure, pick_views, race_figure
 from parka.dashboard.pages import show, team_view
 from parka.dashboard.run_pages import chart_width, run_context, samples_link, trial_link
 from parka.dashboard.scores import headroom_rows, read_card, row_views, target_words, total_starts
+from parka.dashboard.words import percent
 from parka.experiments import selectors
 from parka.experiments.models import Run
 from parka.registry.models import Artifact, ArtifactRole
@@ -53,7 +54,7 @@ def show_scorecard(request: HttpRequest, access: Access, run: Run, stored: Store
         "recipe_facts": _recipe_facts(reports, card.trial),
         "picks": pick_views(card.picks, labels),
         "download": _deployable(run, card.trial),
-        "utilization": f"{card.price.utilization * 100:f}".rstrip("0").rstrip("."),
+        "utilization": percent(card.price.utilization),
         "environment": _environment(reports, card.trial)[:SHORT_ENVIRONMENT],
         "not_tried": [
             {"label": clean_line(one.label, limit=200), "reason": clean_line(one.reason, limit=400)}
