@@ -5,8 +5,15 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from optimizer.hardware.cores import allowed_cores
 from optimizer.measure.control_job import ControlJob
 from optimizer.measure.host_signals import HostCounters, read_counters
+
+
+CONTROL_LIMIT = 0.10
+QUIET_PROBES = 6
+QUIET_PAUSE_S = 0.25
+"""A block whose control job already deviates would be repeated: a disturbance is waited out for up to about two seconds first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +27,7 @@ class Threshold:
 
 
 THRESHOLDS = (
-    Threshold(signal="control_job_deviation", unit="of its median", warn=0.03, invalidate=0.10),
+    Threshold(signal="control_job_deviation", unit="of its median", warn=0.03, invalidate=CONTROL_LIMIT),
     Threshold(signal="steal_fraction", unit="of CPU time", warn=0.005, invalidate=0.02),
     Threshold(signal="other_cpu_cores", unit="cores", warn=0.05, invalidate=0.20),
     Threshold(signal="throttled_fraction", unit="of time", warn=0.0, invalidate=0.01),
@@ -53,10 +60,20 @@ class Telemetry:
         self._first_frequency_mhz: float | None = None
 
     def start(self) -> None:
-        self._control_ns = self.control_job.probe()
+        self._control_ns = self._quiet_control_ns()
         self._begin = self._last = read_counters()
         self._first_frequency_mhz = self._first_frequency_mhz or self._begin.frequency_mhz
         self._begin_ns = time.perf_counter_ns()
+
+    def _quiet_control_ns(self) -> int:
+        """The control job before the block, run again after a pause while it deviates."""
+        duration_ns = self.control_job.probe()
+        for _ in range(QUIET_PROBES - 1):
+            if abs(self.control_job.deviation(duration_ns)) <= CONTROL_LIMIT:
+                break
+            time.sleep(QUIET_PAUSE_S)
+            duration_ns = self.control_job.probe()
+        return duration_ns
 
     @property
     def own_cpu_s(self) -> float:
@@ -69,21 +86,21 @@ class Telemetry:
         deviation = max(abs(self.control_job.deviation(value)) for value in (self._control_ns, self.control_job.probe()))
         signals = {
             "control_job_deviation": deviation,
-            **differences(self._begin, end, elapsed_s=elapsed_s),
+            **differences(self._begin, end, elapsed_s=elapsed_s, cores=allowed_cores()),
             "frequency_drop_fraction": drop(end.frequency_mhz, self._first_frequency_mhz),
         }
         return judge_block(signals)
 
 
-def differences(begin: HostCounters, end: HostCounters, *, elapsed_s: float) -> dict[str, float | None]:
-    """Rates over the block; None where a counter is missing at either end."""
+def differences(begin: HostCounters, end: HostCounters, *, elapsed_s: float, cores: int) -> dict[str, float | None]:
+    """Rates over the block, stolen time as a share of all cores' time; None where a counter is missing at either end."""
     elapsed_s = max(elapsed_s, 1e-6)
 
     def rate(name: str, *, scale: float = 1.0) -> float | None:
         first, last = getattr(begin, name), getattr(end, name)
         return None if first is None or last is None else max(0.0, (last - first) / scale / elapsed_s)
 
-    busy, own, steal = rate("busy_s"), rate("own_s"), rate("steal_s")
+    busy, own, steal = rate("busy_s"), rate("own_s"), rate("steal_s", scale=max(1, cores))
     swapped = rate("swapped_pages")
     return {
         "steal_fraction": steal,

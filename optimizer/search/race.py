@@ -16,7 +16,8 @@ from optimizer.search.arms import GUARDED_KPIS, SIZE, is_speed, log_speedups, ra
 from optimizer.search.reserve import OPTIMISM
 from optimizer.specs import Effect, Failure
 
-RERUN_SHARE = 0.25
+RERUN_SHARE = 0.5
+"""Reruns are blind to results, so the blocks that stand are sound; where most are disturbed the signals no longer tell quiet from busy."""
 
 
 class RaceEnd(StrEnum):
@@ -168,7 +169,7 @@ class Race:
 
     @property
     def noisy(self) -> bool:
-        """Above a quarter of reruns the comparison is invalid."""
+        """Above that share of reruns the comparison is invalid."""
         return len(self.invalid) > RERUN_SHARE * (len(self.blocks) + len(self.invalid))
 
     def _look(self) -> None:

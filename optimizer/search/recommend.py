@@ -224,7 +224,7 @@ def _warnings(evidence: Evidence) -> tuple[str, ...]:
     found = []
     race = evidence.race
     if race is not None and race.invalid and _race_holds(race):
-        found.append(f"{len(race.invalid)} disturbed race blocks were repeated.")
+        found.append(f"{len(race.invalid)} disturbed race blocks were repeated; the signals that tell are blind to results.")
     unbound = [target for target in evidence.spec.targets if not is_binding(target)]
     if unbound:
         found.append(f"{_noun(unbound[0].kpi)} is estimated on this machine: its target is shown and did not decide.")

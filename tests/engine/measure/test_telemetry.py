@@ -30,9 +30,9 @@ def test_an_unavailable_signal_is_named_and_never_invalidates():
 def test_other_cpu_is_what_the_host_spent_beyond_our_own_processes():
     begin = HostCounters(busy_s=10.0, own_s=4.0, steal_s=0.0)
     end = HostCounters(busy_s=14.0, own_s=7.0, steal_s=0.1)
-    rates = differences(begin, end, elapsed_s=2.0)
+    rates = differences(begin, end, elapsed_s=2.0, cores=2)
     assert rates["other_cpu_cores"] == pytest.approx(0.5)
-    assert rates["steal_fraction"] == pytest.approx(0.05)
+    assert rates["steal_fraction"] == pytest.approx(0.025)
     assert rates["throttled_fraction"] is None
 
 
@@ -57,6 +57,34 @@ def test_a_slow_control_job_shows_as_deviation_from_the_runs_median():
     assert job.deviation(120) == pytest.approx(0.2)
     assert job.probe() > 0
     assert len(job.history_ns) == 4
+
+
+class Scripted(ControlJob):
+    """A control job that takes as long as it is told."""
+
+    def __init__(self, durations_ns: list[int]) -> None:
+        super().__init__()
+        self.history_ns = [100] * 20
+        self.ahead_ns = durations_ns
+
+    def probe(self) -> int:
+        self.history_ns.append(self.ahead_ns.pop(0))
+        return self.history_ns[-1]
+
+
+def test_a_block_waits_for_a_short_disturbance_to_pass():
+    job = Scripted([150, 140, 101, 100])
+    telemetry = Telemetry(job)
+    telemetry.start()
+    assert job.ahead_ns == [100]
+    assert telemetry.stop().signals["control_job_deviation"] == pytest.approx(0.01)
+
+
+def test_a_lasting_disturbance_is_not_waited_for_and_invalidates_the_block():
+    job = Scripted([150] * 7)
+    telemetry = Telemetry(job)
+    telemetry.start()
+    assert not telemetry.stop().valid
 
 
 def test_a_real_block_yields_finite_signals():

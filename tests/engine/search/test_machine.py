@@ -173,10 +173,10 @@ def test_disturbed_blocks_are_repeated_whole() -> None:
     conclusion = world.run(machine([candidate("fast")]))
     assert conclusion.decision is Decision.WINNER
     assert world.count(RaceBlock) == 10
-    assert "2 disturbed race blocks were repeated." in conclusion.warnings
+    assert any(one.startswith("2 disturbed race blocks were repeated") for one in conclusion.warnings)
 
 
-def test_above_a_quarter_of_reruns_nothing_is_claimed() -> None:
+def test_where_most_blocks_are_disturbed_nothing_is_claimed() -> None:
     world = World(truths={"fast": FAST}, disturbed=set(range(40)))
     search = machine([candidate("fast")], total_s=1000)
     conclusion = world.run(search)
@@ -184,7 +184,7 @@ def test_above_a_quarter_of_reruns_nothing_is_claimed() -> None:
     assert "too busy" in conclusion.reason
     assert search.race is not None
     assert search.race.end is RaceEnd.TOO_NOISY
-    assert world.count(RaceBlock) == 6
+    assert world.count(RaceBlock) == 17
     assert conclusion.duels == ()
 
 
