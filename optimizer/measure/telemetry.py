@@ -9,7 +9,6 @@ from optimizer.hardware.cores import allowed_cores
 from optimizer.measure.control_job import ControlJob
 from optimizer.measure.host_signals import HostCounters, read_counters
 
-
 CONTROL_LIMIT = 0.10
 QUIET_PROBES = 6
 QUIET_PAUSE_S = 0.25
