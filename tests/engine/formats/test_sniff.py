@@ -87,7 +87,7 @@ def _npy() -> bytes:
         (b"\x89HDF\r\n\x1a\n" + bytes(100), "format.keras"),
         (_zip(config_dot_json=b"{}", metadata_dot_json=b"{}", model_dot_weights_dot_h5=b"\x89HDF"), "format.keras"),
         (_tar(), "format.archive"),
-        (gzip.compress(b"x" * 100), "format.archive"),
+        (gzip.compress(b"x" * 100, mtime=0), "format.archive"),
         (b"BZh91AY&SY" + bytes(50), "format.archive"),
         (b"7z\xbc\xaf\x27\x1c" + bytes(50), "format.archive"),
         (b"\x7fELF" + bytes(100), "format.native_code"),
