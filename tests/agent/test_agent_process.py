@@ -129,11 +129,12 @@ def test_a_cancelled_run_stops_and_the_agent_takes_the_next_one(
     worker.tell(wait_at=0)
     worker.start()
     worker.wait(lambda: state_of(run) == RunState.RUNNING, what="the claim")
+    next_run = queue_again(alice_access, agent, version=version)
     request_cancel(run)
     worker.wait(lambda: state_of(run) == RunState.CANCELLED, what="the cancel")
     assert run.results.get().body["status"] == "cancelled"
     worker.tell()
-    finished(worker, queue_again(alice_access, agent, version=version))
+    finished(worker, next_run)
 
 
 def test_sigterm_gives_the_run_back(worker: AgentProcess, run: Run) -> None:

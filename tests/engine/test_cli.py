@@ -180,7 +180,7 @@ def test_a_result_can_be_raced_against_a_model(searched: tuple[int, Path], capsy
 @pytest.mark.parametrize(
     ("sample", "arguments"),
     [
-        ("S2.cls", ["--budget", "75"]),
+        ("S2.cls", ["--budget", "100"]),
         pytest.param("S1", ["--bind", "sequence_length=128", "--target", "latency_p50_ms<=0.8x"], marks=pytest.mark.slow),
         pytest.param("S2.rec", [], marks=pytest.mark.slow),
     ],

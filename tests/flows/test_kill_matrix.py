@@ -10,7 +10,7 @@ import pytest
 from tests.flows.stack import LiveStack
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(1200)]
-BUDGET_S = 40
+BUDGET_S = 60
 
 
 @pytest.fixture
