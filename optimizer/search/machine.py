@@ -289,7 +289,8 @@ class SearchMachine:
         return block
 
     def _measure_baseline(self, elapsed_s: float) -> Action | None:
-        has_time = elapsed_s + self._reserve.start_s() <= self.terms.total_s
+        """Starts of Trial 0 while the time lasts, and one in any case: a run that measured nothing could not even be shown."""
+        has_time = not self._starts_asked or elapsed_s + self._reserve.start_s() <= self.terms.total_s
         if len(self.starts) >= BASELINE_STARTS or self._starts_asked > BASELINE_STARTS or not has_time:
             self.phase = Phase.DONE
             return None

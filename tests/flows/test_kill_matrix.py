@@ -42,9 +42,11 @@ def assert_sound(stack: LiveStack, run_id: str) -> dict[str, Any]:
     return run
 
 
-def test_a_killed_agent_resumes_the_run_and_keeps_its_finished_trials(stack: LiveStack, under_way: str) -> None:
+def test_a_killed_agent_leaves_no_process_behind_and_resumes_with_its_finished_trials(stack: LiveStack, under_way: str) -> None:
     before = stack.trials(under_way)
+    family = stack.process("agent").children(recursive=True)
     stack.kill("agent")
+    stack.wait(lambda: not [one for one in family if alive(one)], what="the old children to end", most_s=30)
     stack.restart("agent")
     run = assert_sound(stack, under_way)
     assert run["attempt"] == 2
@@ -56,13 +58,6 @@ def test_a_killed_agent_resumes_the_run_and_keeps_its_finished_trials(stack: Liv
     assert stack.stages(under_way)[0, "gate"] == 1
 
 
-def test_a_killed_agent_leaves_no_process_behind(stack: LiveStack, under_way: str) -> None:
-    family = stack.process("agent").children(recursive=True)
-    stack.kill("agent")
-    stack.wait(lambda: not [one for one in family if alive(one)], what="the old children to end", most_s=30)
-    assert_sound(stack, under_way)
-
-
 def test_a_killed_child_costs_at_most_its_trial(stack: LiveStack, under_way: str) -> None:
     children = stack.wait(lambda: stack.children_of("agent", running="sandbox/child.py"), what="a child at work")
     children[-1].kill()
@@ -70,21 +65,16 @@ def test_a_killed_child_costs_at_most_its_trial(stack: LiveStack, under_way: str
     assert run["attempt"] == 1
 
 
-def test_a_killed_celery_worker_costs_nothing(stack: LiveStack, under_way: str) -> None:
+def test_a_killed_celery_worker_and_a_killed_web_server_cost_nothing(stack: LiveStack, under_way: str) -> None:
     stack.kill("worker")
+    stack.kill("web")
+    stack.restart("web")
     run = assert_sound(stack, under_way)
     assert run["attempt"] == 1
 
 
 def test_a_killed_valkey_costs_nothing(stack: LiveStack, under_way: str) -> None:
     stack.kill("valkey")
-    run = assert_sound(stack, under_way)
-    assert run["attempt"] == 1
-
-
-def test_a_killed_web_server_costs_nothing(stack: LiveStack, under_way: str) -> None:
-    stack.kill("web")
-    stack.restart("web")
     run = assert_sound(stack, under_way)
     assert run["attempt"] == 1
 

@@ -65,6 +65,13 @@ def test_the_sealed_examples_are_opened_once_per_finalist() -> None:
     assert len(opened) == len(set(opened)) == 2
 
 
+def test_a_search_whose_time_is_gone_still_measures_the_original_once() -> None:
+    world = World(truths={"fast": FAST})
+    search = machine([candidate("fast")], total_s=0.001)
+    assert world.run(search).decision is Decision.INCONCLUSIVE
+    assert world.count(MeasureStart) == len(search.starts) == 1
+
+
 def test_without_any_gain_the_original_is_kept_with_its_own_measured_starts() -> None:
     world = World(truths={"slow": Truth(speedup=0.5)})
     search = machine([candidate("slow")])
