@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from django.core import mail
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.db.models.functions import Now
 from django.test import Client
 
 from parka.accounts.access import Access
 from parka.accounts.models import LoginLink, Role, User
-from parka.accounts.services import add_member, login_link
+from parka.accounts.services import add_member, login_link, redeem_login_link
 from parka.accounts.sessions import BEGAN, IDLE_S, LONGEST_S, SEEN
 from parka.audit.models import SecurityEvent
+from parka.core.errors import Forbidden
 from tests.platform.conftest import PASSWORD
 
 pytestmark = pytest.mark.django_db
@@ -95,6 +98,22 @@ def test_a_login_link_works_once(client: Client, bob: User) -> None:
     assert again.get(path).status_code == 403
     assert not signed_in(again)
     assert path.split("/")[-2] not in str(list(LoginLink.objects.values()))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_eight_simultaneous_clicks_on_a_login_link_one_signs_in(bob: User) -> None:
+    plain = login_link(bob).split("/")[-2]
+
+    def click(_: int) -> bool:
+        try:
+            return redeem_login_link(plain) == bob
+        except Forbidden:
+            return False
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(click, range(8))) == 1
 
 
 def test_a_login_link_ends_after_an_hour_and_a_head_request_does_not_use_it_up(client: Client, bob: User) -> None:

@@ -19,6 +19,8 @@ from parka.core.counters import next_number
 from parka.core.errors import NotFound
 from parka.core.text import clean_json, clean_line
 from parka.core.tokens import TokenKind, new_token, token_digest, token_matches, without_tokens
+from parka.core.transitions import own_columns
+from parka.experiments.models import Run
 
 
 def take_number(_: int) -> int:
@@ -113,3 +115,9 @@ def test_the_address_is_believed_as_far_as_our_own_proxies_wrote_it(settings: An
     settings.PROXY_COUNT = proxies
     request = RequestFactory().get("/", REMOTE_ADDR="10.0.0.1", HTTP_X_FORWARDED_FOR=forwarded)
     assert client_address(request) == expected
+
+
+def test_a_conditional_update_must_not_join() -> None:
+    with pytest.raises(TypeError, match="must not join"):
+        own_columns(Run.objects.filter(agent__state="active"))
+    assert own_columns(Run.objects.filter(agent=1, state="queued")) is not None

@@ -14,6 +14,7 @@ from parka.audit.services import record
 from parka.core.errors import FieldError, Forbidden, Refused, TooLarge, Unauthorized
 from parka.core.text import clean_line
 from parka.core.tokens import TokenKind, new_token, token_digest, token_matches
+from parka.core.transitions import own_columns
 
 DEFAULT_DAYS = 90
 MAX_DAYS = 365
@@ -95,11 +96,11 @@ def login_link(user: User) -> str:
 
 @transaction.atomic
 def redeem_login_link(plain: str, *, address: str = "") -> User:
-    """The user of an unused link; using it up is one conditional UPDATE. Raises Forbidden ``link.invalid``."""
-    link = LoginLink.objects.filter(digest=token_digest(plain), used_at=None, expires_at__gt=Now(), user__is_active=True)
-    if not link.update(used_at=Now()):
+    """The user of an unused link; using it up is one conditional UPDATE on its own columns. Raises Forbidden ``link.invalid``."""
+    link = LoginLink.objects.filter(digest=token_digest(plain), used_at=None, expires_at__gt=Now())
+    user = User.objects.filter(login_links__digest=token_digest(plain), is_active=True).first()
+    if not own_columns(link).update(used_at=Now()) or user is None:
         raise Forbidden("link.invalid")
-    user = User.objects.get(login_links__digest=token_digest(plain))
     record("login_link.used", actor=user.email, target=user.email, address=address)
     return user
 

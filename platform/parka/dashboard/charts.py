@@ -20,6 +20,9 @@ TEXT, MUTED, LINE, LINE_STRONG = "var(--pk-text)", "var(--pk-muted)", "var(--pk-
 FONT = "Inter, ui-sans-serif, system-ui, sans-serif"
 BULLET_WIDTH, BULLET_HEIGHT = 168.0, 22.0
 ROW_HEIGHT, AXIS_HEIGHT = 34, 52
+FRAME_PADDING = {"left": 18, "right": 12, "top": 6, "bottom": 6}
+"""The page's font runs wider than the one that the converter measures labels with."""
+
 NAMES = alt.Axis(labelLimit=260, labelColor=TEXT, labelFontSize=12, ticks=False, domain=False)
 WIDTHS = (360, 560, 760, 1040)
 FAR = 60.0
@@ -257,4 +260,6 @@ def _framed(chart: Chart, *, width: int, height: int) -> Chart:
         "titlePadding": 10,
     }
     config = {"font": FONT, "aria": False, "background": "transparent", "view": {"stroke": None}, "axis": axis}
-    return chart.properties(width=width, height=height, config=config, autosize={"type": "fit", "contains": "padding"})
+    return chart.properties(
+        width=width, height=height, config=config, padding=FRAME_PADDING, autosize={"type": "fit", "contains": "padding"}
+    )

@@ -14,12 +14,13 @@ from enum import StrEnum
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Case, DateTimeField, F, Q, QuerySet, When
+from django.db.models import Case, DateTimeField, Exists, F, OuterRef, Q, QuerySet, When
 from django.db.models.functions import Coalesce, Least, Now
 
 from optimizer.sandbox.job import Level
 from parka.core.codes import sentence
 from parka.core.errors import Conflict, NotFound
+from parka.core.transitions import own_columns
 from parka.experiments.models import ACTIVE, TERMINAL, Phase, Run, RunClaim, RunEvent, RunState
 from parka.fleet.models import Agent, AgentState
 from parka_agent.protocol import RunDirective
@@ -112,7 +113,7 @@ def move(run_id: int, event: Event, *guards: Q, detail: dict[str, Any] | None = 
     transition = TRANSITIONS[event]
     with transaction.atomic():
         rows = Run.objects.filter(*guards, pk=run_id, state=transition.source)
-        if rows.update(state=transition.target, **{**_fields_of(transition.target), **changes}) == 0:
+        if own_columns(rows).update(state=transition.target, **{**_fields_of(transition.target), **changes}) == 0:
             return False
         attempt = Run.objects.values_list("attempt", flat=True).get(pk=run_id)
         note(run_id, event=event, source=transition.source, target=transition.target, attempt=attempt, detail=detail)
@@ -226,8 +227,12 @@ def _fields_of(state: RunState) -> dict[str, Any]:
     return {**idle, "phase": Phase.QUEUED, "incarnation": ""} if state == RunState.QUEUED else {**idle, "finished_at": Now()}
 
 
+def _agent_is(state: AgentState) -> Exists:
+    return Exists(Agent.objects.filter(pk=OuterRef("agent"), state=state))
+
+
 def _claim_next(agent: Agent, request: ClaimRequest) -> Run | None:
-    free = Q(not_before_at__lte=Now(), agent__state=AgentState.ACTIVE, min_level__gte=request.level)
+    free = Q(_agent_is(AgentState.ACTIVE), not_before_at__lte=Now(), min_level__gte=request.level)
     waiting = Run.objects.select_for_update(skip_locked=True, of=("self",)).filter(free, BELOW_CAP, agent=agent, state=RunState.QUEUED)
     run_id = waiting.order_by("priority", "id").values_list("pk", flat=True).first()
     if run_id is None:
@@ -268,7 +273,7 @@ def _settle_cancelling(run_id: int) -> bool:
 
 
 def _settle_queued(run_id: int) -> bool:
-    unwanted = Q(queue_expires_at__lte=Now()) | Q(agent__state=AgentState.REVOKED)
+    unwanted = Q(queue_expires_at__lte=Now()) | Q(_agent_is(AgentState.REVOKED))
     return move(run_id, Event.NO_AGENT, unwanted, **_lost("run.no_agent"))
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from django.db import transaction
-from django.db.models import Q
 from django.db.models.functions import Now
 
 from optimizer.codec import to_jsonable
@@ -17,7 +16,7 @@ from parka.audit.services import record
 from parka.core.errors import Conflict, Refused, TooLarge, Unauthorized
 from parka.core.text import clean_line, free_slug
 from parka.core.tokens import TokenKind, new_token, token_digest
-from parka.core.transitions import compare_and_set
+from parka.core.transitions import compare_and_set, own_columns
 from parka.fleet.models import Agent, AgentIncarnation, AgentState, AgentToken, HardwareProfile, RegistrationToken
 from parka.fleet.selectors import WORKING, valid_token
 
@@ -198,13 +197,19 @@ def _name(name: str) -> str:
 
 
 def _consume(token: str) -> RegistrationToken:
-    """One conditional UPDATE decides who registers."""
-    rows = RegistrationToken.objects.filter(digest=token_digest(token)).exclude(agent__state=AgentState.REVOKED)
-    if rows.filter(Q(expires_at__gt=Now()), used_at=None).update(used_at=Now()):
-        return rows.select_related("agent__team").get()
-    if rows.filter(used_at__isnull=False).exists():
+    """One conditional UPDATE decides who registers.
+
+    Its conditions name columns of this table alone: a joined one would move them all into a subquery, which PostgreSQL does not
+    evaluate again for those who waited for the row.
+    """
+    rows = RegistrationToken.objects.filter(digest=token_digest(token))
+    is_ours = own_columns(rows.filter(expires_at__gt=Now(), used_at=None)).update(used_at=Now())
+    found = rows.select_related("agent__team").exclude(agent__state=AgentState.REVOKED).first()
+    if found is None or (not is_ours and found.used_at is None):
+        raise Unauthorized("agent.registration_invalid")
+    if not is_ours:
         raise Conflict("agent.registration_used")
-    raise Unauthorized("agent.registration_invalid")
+    return found
 
 
 def _registration_token(agent: Agent, access: Access) -> str:
