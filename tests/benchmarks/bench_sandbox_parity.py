@@ -1,11 +1,12 @@
 """Does the sandbox change results? A model's median inside and outside at every level available, side by side.
 
-    python -m tests.benchmarks.bench_sandbox_parity [--blocks 24] [--bound 0.05] [--model-ms 2]
+    python -m tests.benchmarks.bench_sandbox_parity [--openings 12] [--rounds 12] [--bound 0.05] [--model-ms 2]
 
-A block is one fresh process per place (outside, A, B, C) in random order; each ratio inside/outside is taken within its block.
-Blocks that the host disturbed are repeated, as in a race (at most as many as asked for). The estimate is Hodges-Lehmann's with its
-95% signed-rank interval. Also compares what processor, threads and precision the backends report. Exit code 1 when an interval
-lies outside the bound or a fact differs, 2 when an estimate leaves the bound and its interval does not decide.
+An opening is one fresh process per place (outside, A, B, C), all held open; in its short rounds each place has its turn, in random
+order, so that what the host does meanwhile meets all of them. A place's ratio in an opening is the median of its rounds' ratios
+outside/inside; the estimate over openings is Hodges-Lehmann's with its 95% signed-rank interval. Also compares what processor,
+threads and precision the backends report. Exit code 0 when every interval lies within the bound and the facts agree, 1 when an
+interval lies outside it or a fact differs, 2 when an interval does not decide.
 """
 
 from __future__ import annotations
@@ -17,37 +18,86 @@ import random
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from statistics import median
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, Protocol
 
 from optimizer.backends import available_backends
 from optimizer.backends.base import Available
 from optimizer.measure import child
 from optimizer.measure.compare import paired_effect
-from optimizer.measure.telemetry import Telemetry
 from optimizer.sandbox import ChildJob, Level, Limits, Sandbox, probes
 from optimizer.sandbox.levels import is_installed
 from optimizer.specs import Effect
 from tests.benchmarks.bench_models import ENTRY, INPUT, INPUTS, SHAPE, model_of_about
 
 OUTSIDE = "outside"
+HOLD = "optimizer.measure.child:hold"
+ROUND_TIMEOUT_S = 60.0
+
+
+class Held(Protocol):
+    """A model held open somewhere; ``ready`` is its first answer."""
+
+    ready: dict[str, Any]
+
+    def request(self, command: dict[str, Any], *, timeout_s: float) -> dict[str, Any]: ...
 
 
 class OutsideContext:
-    """The same job without any sandbox around it."""
+    """The same job without any sandbox around it: commands on standard input, answers on standard output."""
 
-    def __init__(self, params: dict[str, Any], *, folder: Path, out_dir: Path, started_ns: int) -> None:
+    def __init__(self, params: dict[str, Any], *, folder: Path, started_ns: int) -> None:
         self.params = params
-        self.out_dir = out_dir
         self.started_ns = started_ns
         self._folder = folder
 
     def path(self, _: str) -> Path:
         return self._folder
 
+    def commands(self) -> Iterator[dict[str, Any]]:
+        for line in sys.stdin:
+            yield json.loads(line)
 
-def job_params(name: str, *, threads: int, seconds: float) -> dict[str, Any]:
+    def reply(self, answer: dict[str, Any]) -> None:
+        print(json.dumps(answer), flush=True)
+
+
+class HeldOutside:
+    """A process of ``serve_outside``."""
+
+    def __init__(self, params: dict[str, Any], *, folder: Path) -> None:
+        command = [sys.executable, "-m", "tests.benchmarks.bench_sandbox_parity", "--outside", str(folder), json.dumps(params)]
+        # A session of its own, as the sandbox gives: the scheduler may share out time by session
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self._process = subprocess.Popen(command, start_new_session=True, **pipes)
+        self.processor = self._answer()
+        self.ready = self._answer()
+
+    def request(self, command: dict[str, Any], *, timeout_s: float) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(command) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def close(self) -> None:
+        self._process.communicate(timeout=ROUND_TIMEOUT_S)
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
+
+
+def serve_outside(folder: Path, params: dict[str, Any]) -> None:
+    context: Any = OutsideContext(params, folder=folder, started_ns=perf_counter_ns())
+    context.reply(probes.processor(context))
+    child.hold(context)
+
+
+def job_params(name: str, *, threads: int) -> dict[str, Any]:
     return {
         "entry": ENTRY,
         "backend": name,
@@ -55,79 +105,95 @@ def job_params(name: str, *, threads: int, seconds: float) -> dict[str, Any]:
         "shapes": {INPUT: list(SHAPE)},
         "indices": list(range(INPUTS)),
         "seed": 1,
-        "block_s": seconds,
+        "block_s": 0.3,
         "min_iterations": 30,
         "max_s": 20.0,
     }
 
 
-def run_outside(params: dict[str, Any], *, folder: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "tests.benchmarks.bench_sandbox_parity", "--outside", str(folder)]
-    # A session of its own, as the sandbox gives: the scheduler may share out time by session
-    done = subprocess.run(command, input=json.dumps(params), check=True, capture_output=True, text=True, start_new_session=True)
-    return json.loads(done.stdout.splitlines()[-1])
+@contextmanager
+def held_inside(sandbox: Sandbox, params: dict[str, Any], *, folder: Path) -> Iterator[Held]:
+    job = ChildJob(entry=HOLD, params=params, binds={"model": folder, "inputs": folder}, limits=Limits(wall_s=600))
+    session = sandbox.open(job)
+    yield session
+    session.close()
 
 
-def run_inside(sandbox: Sandbox, params: dict[str, Any], *, folder: Path) -> dict[str, Any]:
-    binds = {"model": folder, "inputs": folder}
-    outcome = sandbox.run(ChildJob(entry="optimizer.measure.child:stream", params=params, binds=binds, limits=Limits(wall_s=120)))
-    seen = sandbox.run(ChildJob(entry="optimizer.sandbox.probes:processor"))
-    if outcome.result is None or seen.result is None:
-        raise SystemExit(f"level {sandbox.level}: {outcome.failure or seen.failure}")
-    return {**outcome.result, "processor": seen.result}
+@contextmanager
+def held_outside(params: dict[str, Any], *, folder: Path) -> Iterator[HeldOutside]:
+    held = HeldOutside(params, folder=folder)
+    yield held
+    held.close()
 
 
-def serve_outside(folder: Path) -> None:
-    with tempfile.TemporaryDirectory() as out:
-        context: Any = OutsideContext(json.load(sys.stdin), folder=folder, out_dir=Path(out), started_ns=perf_counter_ns())
-        print(json.dumps({**child.stream(context), "processor": probes.processor(context)}))
+class Bench:
+    """All places of one backend; ``ratios`` per level gains one log ratio outside/inside per opening."""
+
+    def __init__(self, name: str, *, sandboxes: list[Sandbox], folder: Path, options: argparse.Namespace) -> None:
+        self.name = name
+        self.ratios: dict[str, list[float]] = {str(sandbox.level): [] for sandbox in sandboxes}
+        self.different: dict[str, set[str]] = {str(sandbox.level): set() for sandbox in sandboxes}
+        self._params = job_params(name, threads=options.threads)
+        self._sandboxes, self._folder, self._options = sandboxes, folder, options
+        self._dice = random.Random(1)
+
+    def open_once(self) -> None:
+        """One opening: start every place in random order, then rounds."""
+        with ExitStack() as stack:
+            held: dict[str, Held] = {}
+            starters = {OUTSIDE: lambda: held_outside(self._params, folder=self._folder)}
+            for sandbox in self._sandboxes:
+                starters[str(sandbox.level)] = lambda sandbox=sandbox: held_inside(sandbox, self._params, folder=self._folder)
+            for place in self._dice.sample(list(starters), len(starters)):
+                held[place] = stack.enter_context(starters[place]())
+            self._compare_facts(held)
+            rounds = [self._round(held) for _ in range(self._options.rounds)]
+        for level, ratios in self.ratios.items():
+            ratios.append(median(math.log(one[OUTSIDE] / one[level]) for one in rounds))
+
+    def _round(self, held: dict[str, Held]) -> dict[str, float]:
+        order = self._dice.sample(list(held), len(held))
+        command = {"cmd": "round", "s": self._options.seconds}
+        return {place: held[place].request(command, timeout_s=ROUND_TIMEOUT_S)["median_ns"] for place in order}
+
+    def _compare_facts(self, held: dict[str, Held]) -> None:
+        outside: Any = held[OUTSIDE]
+        for sandbox in self._sandboxes:
+            level = str(sandbox.level)
+            seen = sandbox.run(ChildJob(entry="optimizer.sandbox.probes:processor"))
+            if seen.result != outside.processor:
+                self.different[level].add("processor")
+            if held[level].ready["facts"] != outside.ready["facts"]:
+                self.different[level].add("facts")
 
 
-def blocks_of(name: str, *, sandboxes: list[Sandbox], folder: Path, options: argparse.Namespace) -> list[dict[str, dict[str, Any]]]:
-    """Per block: the result of each place."""
-    params = job_params(name, threads=options.threads, seconds=options.seconds)
-    places = {OUTSIDE: lambda: run_outside(params, folder=folder)}
-    for sandbox in sandboxes:
-        places[str(sandbox.level)] = lambda sandbox=sandbox: run_inside(sandbox, params, folder=folder)
-    order, dice, blocks, telemetry = list(places), random.Random(1), [], Telemetry()
-    for _ in range(2 * options.blocks):
-        dice.shuffle(order)
-        telemetry.start()
-        block = {place: places[place]() for place in order}
-        if telemetry.stop().valid:
-            blocks.append(block)
-        if len(blocks) == options.blocks:
-            break
-    return blocks
-
-
-def judge(name: str, level: str, *, blocks: list[dict[str, dict[str, Any]]], bound: float) -> int:
-    """Print one line; 0 when time and facts agree, 1 when they do not, 2 when the host was too noisy to tell."""
-    ratios = [math.log(block[OUTSIDE]["p50_ns"] / block[level]["p50_ns"]) for block in blocks]
-    effect = paired_effect(ratios, error=0.05, margin=bound)
-    different = sorted({key for block in blocks for key in ("facts", "processor") if block[level][key] != block[OUTSIDE][key]})
-    inside = 1 / (1 + bound) <= effect.estimate <= 1 + bound
+def judge(bench: Bench, level: str, *, bound: float) -> int:
+    """Print one line; 0 when time and facts agree, 1 when they do not, 2 when the interval does not decide."""
+    effect = paired_effect(bench.ratios[level], error=0.05, margin=bound)
+    different = sorted(bench.different[level])
     is_out = bool(different) or effect.effect in (Effect.FASTER, Effect.SLOWER)
-    answer = 1 if is_out else (0 if inside else 2)
+    answer = 1 if is_out else (0 if effect.effect is Effect.EQUIVALENT else 2)
     facts = f"different {', '.join(different)}" if different else "same processor, threads and precision"
     print(
-        f"{name:>12} level {level}: outside / inside = {effect.estimate:.4f} [{effect.ci_low:.4f}, {effect.ci_high:.4f}]"
-        f" over {len(blocks)} quiet blocks, {facts}: {('ok', 'OUT', 'undecided')[answer]}"
+        f"{bench.name:>12} level {level}: outside / inside = {effect.estimate:.4f} [{effect.ci_low:.4f}, {effect.ci_high:.4f}]"
+        f" over {effect.blocks} openings, {facts}: {('ok', 'OUT', 'undecided')[answer]}",
+        flush=True,
     )
     return answer
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--blocks", type=int, default=24)
+    parser.add_argument("--openings", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--bound", type=float, default=0.05)
     parser.add_argument("--model-ms", type=float, default=2.0)
-    parser.add_argument("--seconds", type=float, default=0.4)
+    parser.add_argument("--seconds", type=float, default=0.15)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--outside", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--outside", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.outside:
-        serve_outside(options.outside)
+        serve_outside(Path(options.outside[0]), json.loads(options.outside[1]))
         return 0
     names = [name for name, state in available_backends().items() if isinstance(state, Available)]
     with tempfile.TemporaryDirectory() as home:
@@ -135,8 +201,10 @@ def main() -> int:
         sandboxes = [Sandbox(root=Path(home, str(level)), level=level) for level in Level if is_installed(level)]
         answers = []
         for name in names:
-            blocks = blocks_of(name, sandboxes=sandboxes, folder=Path(home, "model"), options=options)
-            answers += [judge(name, str(sandbox.level), blocks=blocks, bound=options.bound) for sandbox in sandboxes]
+            bench = Bench(name, sandboxes=sandboxes, folder=Path(home, "model"), options=options)
+            for _ in range(options.openings):
+                bench.open_once()
+            answers += [judge(bench, level, bound=options.bound) for level in bench.ratios]
         for sandbox in sandboxes:
             sandbox.close()
     return 1 if 1 in answers else max(answers)
