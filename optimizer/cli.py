@@ -21,7 +21,7 @@ from rich.console import Console
 
 from optimizer import __version__
 from optimizer.cli_compare import Answer, CompareRequest, bench, compare
-from optimizer.cli_render import render_card, render_outcome, render_scorecard
+from optimizer.cli_render import output_console, render_card, render_outcome, render_scorecard
 from optimizer.cli_search import EXIT_OF, SearchRequest, search
 from optimizer.cli_targets import parse_target
 from optimizer.cli_workbench import Workbench
@@ -59,12 +59,6 @@ def progress_console() -> Console:
     """Lines are wrapped only where somebody looks at them."""
     console = Console(stderr=True)
     return console if console.is_terminal else Console(stderr=True, soft_wrap=True)
-
-
-def output_console() -> Console:
-    """The scorecard keeps its columns when piped into a file."""
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -43,6 +43,15 @@ TITLES = {
 }
 
 
+FILE_COLUMNS = 160
+
+
+def output_console() -> Console:
+    """Tables keep their columns when piped into a file."""
+    console = Console()
+    return console if console.is_terminal else Console(width=FILE_COLUMNS)
+
+
 def render_scorecard(scorecard: Scorecard, console: Console) -> None:
     """Decision, finding, one row per KPI, picks, price and warnings."""
     title, style = TITLES[scorecard.decision]
@@ -61,11 +70,11 @@ def _table(scorecard: Scorecard) -> Table:
     table = Table(box=None, padding=(0, 2), header_style="bold", pad_edge=True)
     is_original = scorecard.trial == 0
     table.add_column("KPI", no_wrap=True)
-    table.add_column("Original" if is_original else f"Trial {scorecard.trial}", no_wrap=True)
+    table.add_column("Original" if is_original else f"Trial {scorecard.trial}")
     if not is_original:
-        table.add_column("Original", style="dim", no_wrap=True)
-        table.add_column("Change", no_wrap=True)
-    table.add_column("Target", no_wrap=True)
+        table.add_column("Original", style="dim")
+        table.add_column("Change")
+    table.add_column("Target")
     table.add_column("Verdict", no_wrap=True)
     unit = _shared_unit(scorecard.rows)
     for row in scorecard.rows:

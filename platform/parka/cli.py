@@ -9,6 +9,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from optimizer.cli_render import output_console
+
 EXIT_INCONCLUSIVE = 2
 EXIT_INFRASTRUCTURE = 3
 EXIT_USAGE = 4
@@ -26,7 +28,7 @@ def up(port: int | None) -> None:
     from parka.embedded.session import prepare_owner
     from parka.embedded.stack import running_stack, serve
 
-    console = Console()
+    console = output_console()
     with running_stack(home(), port=port, say=console.print) as stack:
         owner = prepare_owner(stack)
         stack.start_agent(registration_token=owner.registration_token)
@@ -44,7 +46,7 @@ def demo(port: int | None, leave: bool, budget_s: float) -> None:
     from parka.embedded.session import prepare_owner
     from parka.embedded.stack import running_stack, serve
 
-    console = Console()
+    console = output_console()
     with running_stack(home(), port=port, say=console.print) as stack:
         owner = prepare_owner(stack)
         stack.start_agent(registration_token=owner.registration_token)

@@ -46,8 +46,8 @@ CARD = Scorecard(
 )
 
 
-def shown(card: Scorecard) -> str:
-    console = Console(file=io.StringIO(), width=160)
+def shown(card: Scorecard, *, columns: int = 160) -> str:
+    console = Console(file=io.StringIO(), width=columns)
     render_scorecard(card, console)
     return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 
@@ -61,6 +61,13 @@ def test_a_winner_stands_beside_the_original_with_change_target_and_verdict() ->
         assert cell in line
     assert "fastest → trial 3, cheapest → the original" in text
     assert "Sandbox level A; inputs: proxy" in text
+
+
+def test_a_narrow_terminal_folds_values_and_cuts_none() -> None:
+    text = shown(CARD, columns=80)
+    assert "✓ Pass" in text
+    assert "…" not in text
+    assert all(len(line) <= 80 for line in text.splitlines())
 
 
 def test_texts_in_brackets_are_shown_and_not_taken_as_markup() -> None:
