@@ -1,7 +1,7 @@
 """Reads models and datasets of any origin within fixed bounds; nothing in a file is executed."""
 
 from optimizer.formats.bindings import bound_shapes, resolved_bindings
-from optimizer.formats.onnx_card import inspect_model
+from optimizer.formats.inspection import inspect_model
 from optimizer.formats.prepare import PreparedModel, prepare, prepare_model
 from optimizer.formats.sniff import FileKind, sniff
 

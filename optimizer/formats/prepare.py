@@ -8,6 +8,7 @@ from pathlib import Path
 
 from optimizer.errors import InputError
 from optimizer.formats.external_data import check_external, external_files, missing
+from optimizer.formats.huggingface import CONFIG, FolderSource, is_model_folder, take_folder
 from optimizer.formats.onnx_facts import ModelFacts
 from optimizer.formats.onnx_graph import CAPS, mapped, walk
 from optimizer.formats.onnx_rules import check_rules
@@ -38,17 +39,22 @@ def prepare_model(upload: Path, target_dir: Path, *, file_name: str = "", beside
 def prepare(upload: Path, target_dir: Path, *, file_name: str = "", beside: bool = False) -> PreparedModel:
     """Check an upload by content and copy what the model needs into the empty folder ``target_dir``.
 
-    ``upload`` is an .onnx or a zip with one; with ``beside``, for files of the user's own machine, external data may also lie in
-    the folder of the .onnx, and ``upload`` may be that folder. ``file_name`` is the name the user gave, if it differs.
+    ``upload`` is an .onnx, or a zip with one or with a Hugging Face folder; with ``beside``, for files of the user's own machine,
+    external data may also lie in the folder of the .onnx, and ``upload`` may be that folder or a Hugging Face folder. ``file_name`` is the name the user gave, if it differs.
     Raises InputError with the codes of security.md 3.2 and 3.3.
     """
     target_dir.mkdir(parents=True, exist_ok=True)
     if upload.is_dir():
+        names = {path.name for path in upload.iterdir() if path.is_file()}
+        if is_model_folder(names) and not any(name.endswith(".onnx") for name in names):
+            return _from_folder(upload, names, target_dir)
         upload = _only_model_of(upload)
     kind = sniff(upload)
-    if kind not in (FileKind.ONNX, FileKind.ZIP):
+    if kind not in (FileKind.ONNX, FileKind.ZIP, FileKind.HUGGING_FACE):
         raise refusal(kind, file_name or upload.name)
     check_name(kind, file_name or upload.name)
+    if kind is FileKind.HUGGING_FACE:
+        return _from_folder_zip(upload, target_dir)
     if kind is FileKind.ZIP:
         return _from_zip(upload, target_dir)
     return _from_file(upload, target_dir, beside=beside)
@@ -74,8 +80,6 @@ def _walked(entry: Path) -> ModelFacts:
 
 def _only_model_of(folder: Path) -> Path:
     models = sorted(folder.glob("*.onnx"))
-    if not models and (folder / "config.json").exists():
-        raise refusal(FileKind.HUGGING_FACE, folder.name)
     return models[_only_one([model.name for model in models], where="folder")]
 
 
@@ -128,6 +132,24 @@ def _from_zip(upload: Path, target_dir: Path) -> PreparedModel:
     checked_facts(entry)
     used = {model.name, *(prefix + location for location in needed)}
     return PreparedModel(entry=entry, warnings=_left_out([member.name for member in files if member.name not in used]))
+
+
+def _from_folder(folder: Path, names: set[str], target_dir: Path) -> PreparedModel:
+    take_folder(FolderSource(names=names, copy=lambda name, target: _copy(folder / name, target)), target_dir)
+    return PreparedModel(entry=target_dir / CONFIG)
+
+
+def _from_folder_zip(upload: Path, target_dir: Path) -> PreparedModel:
+    """The folder of the outermost configuration; tools keep those of parts in folders below it."""
+    with open_archive(upload) as archive:
+        files = [member for member in archive.files() if not _is_litter(member.name)]
+        _refuse_nested(archive, files)
+        configs = [member.name for member in files if member.name.rsplit("/", 1)[-1] == CONFIG]
+        prefix = min(configs, key=lambda name: (name.count("/"), name))[: -len(CONFIG)]
+        inside = {member.name.removeprefix(prefix): member for member in files if member.name.startswith(prefix)}
+        taken = take_folder(FolderSource(names=inside, copy=lambda name, target: extract(archive, inside[name], target)), target_dir)
+    used = {prefix + name for name in taken}
+    return PreparedModel(entry=target_dir / CONFIG, warnings=_left_out([member.name for member in files if member.name not in used]))
 
 
 def _is_litter(name: str) -> bool:

@@ -8,10 +8,10 @@ from optimizer.errors import InputError
 
 EXPORT = "export it to ONNX (torch.onnx.export, tf2onnx or optimum-cli export onnx) and upload that"
 REFUSALS: Mapping[str, tuple[str, str]] = {
-    "safetensors": ("format.not_yet", f"safetensors weights are not supported yet; {EXPORT}."),
+    "safetensors": ("format.not_yet", f"safetensors weights say nothing of the network around them; zip them with their config.json, or {EXPORT}."),
     "gguf": ("format.not_yet", f"GGUF models are not supported yet; {EXPORT}."),
     "openvino_ir": ("format.not_yet", "OpenVINO IR is not supported yet; upload the ONNX model it was converted from."),
-    "hugging_face": ("format.not_yet", "Hugging Face folders are not supported yet; run 'optimum-cli export onnx --model DIR OUT' and upload OUT."),
+    "hugging_face": ("format.not_dataset", "This is a Hugging Face model; upload it as a model, not as a dataset."),
     "ort": ("format.not_yet", "Models in ORT format are not supported yet; upload the .onnx it was made from."),
     "tflite": ("format.not_yet", "TensorFlow Lite models are not supported yet; convert with 'python -m tf2onnx.convert --tflite MODEL'."),
     "saved_model": ("format.not_yet", "TensorFlow SavedModels are not supported yet; convert with 'python -m tf2onnx.convert --saved-model DIR'."),

@@ -97,7 +97,7 @@ def _npy() -> bytes:
         (b"GGUF" + struct.pack("<IQQ", 3, 0, 0), "format.not_yet"),
         (_safetensors(), "format.not_yet"),
         (b'<?xml version="1.0"?><net name="m" version="11"></net>', "format.not_yet"),
-        (_zip(config_dot_json=b"{}", model_dot_safetensors=_safetensors()), "format.not_yet"),
+        (_zip(config_dot_json=b"{}", model_dot_safetensors=_safetensors()), "huggingface.architecture"),
         (_zip(m_dot_xml=b"<net>", m_dot_bin=b"x"), "format.not_yet"),
         (b"\x1c\x00\x00\x00TFL3" + bytes(50), "format.not_yet"),
         (b"\x1c\x00\x00\x00ORTM" + bytes(50), "format.not_yet"),
@@ -184,7 +184,7 @@ def test_a_folder_is_taken_when_it_holds_one_model(tmp_path: Path) -> None:
     folder.mkdir()
     assert refusal_of(lambda: prepare(folder, tmp_path / "a", beside=True)) == "format.no_model"
     (folder / "config.json").write_text("{}")
-    assert refusal_of(lambda: prepare(folder, tmp_path / "b", beside=True)) == "format.not_yet"
+    assert refusal_of(lambda: prepare(folder, tmp_path / "b", beside=True)) == "format.no_model"
     samples.mlp(folder / "m.onnx")
     assert prepare(folder, tmp_path / "c", beside=True).entry.exists()
 
