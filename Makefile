@@ -7,7 +7,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest
 SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup setup-dev demo up test test-postgres test-slow check bench bench-trust fmt lock openapi clean
+.PHONY: help setup setup-dev demo up test test-postgres test-slow test-torch check bench bench-trust fmt lock openapi clean
 
 help:             ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -25,11 +25,15 @@ up: setup         ## the platform on this machine, until Ctrl-C
 	@$(BIN)/parka up
 
 test: setup-dev   ## all tests: on SQLite, then those of the platform on PostgreSQL
-	$(PYTEST) $(SIDE_BY_SIDE) -m "not slow"
-	PARKA_TEST_DATABASE=postgres $(PYTEST) $(SIDE_BY_SIDE) -m "not slow and not browser" tests/platform tests/flows/test_main_flow.py
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not slow and not torch"
+	PARKA_TEST_DATABASE=postgres $(PYTEST) $(SIDE_BY_SIDE) -m "not slow and not browser and not torch" tests/platform tests/flows/test_main_flow.py
 
 test-slow: setup-dev  ## the full simulations
 	$(PYTEST) -m slow
+
+test-torch:       ## what needs PyTorch; adds the torch extra (PARKA_TORCH_INDEX=URL names a further package index)
+	@$(PYTHON) $(BOOTSTRAP) torch
+	PARKA_REQUIRE_TORCH=1 $(PYTEST) -m "torch and not slow" tests/engine/torch
 
 check: setup-dev  ## format, lint, types, layers, templates
 	$(BIN)/ruff format --no-cache --check .

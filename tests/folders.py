@@ -68,3 +68,16 @@ def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray[Any, Any]]) -
         place += value.nbytes
     raw = json.dumps(header).encode()
     path.write_bytes(len(raw).to_bytes(8, "little") + raw + b"".join(value.tobytes() for value in tensors.values()))
+
+
+def made_by_the_library(folder: Path, **changes: Any) -> Path:
+    """``config.json`` of a tiny network with random weights that transformers made and saved itself; needs torch."""
+    import torch
+    import transformers
+
+    config = {**CONFIG, **changes}
+    torch.manual_seed(0)
+    kind = str(config.pop("model_type"))
+    architecture = getattr(transformers, config["architectures"][0])
+    architecture(transformers.CONFIG_MAPPING[kind](**config)).save_pretrained(str(folder))
+    return folder / "config.json"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from optimizer.backends.base import Available, Backend, Missing
 from optimizer.backends.onnxruntime import OnnxRuntime
 from optimizer.backends.openvino import OpenVino
+from optimizer.backends.pytorch import PyTorch, TorchCompile
 from optimizer.backends.unloadable import Unloadable
 from optimizer.errors import InputError
 from optimizer.specs import BackendSettings, ModelCard, Recipe
@@ -16,9 +17,17 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 ENTRY_POINTS = "parka.backends"
-REFERENCE = "onnxruntime"
+REFERENCES = {"onnx": "onnxruntime", "huggingface": "pytorch"}
+"""Format -> the backend of Trial 0."""
 
-BACKENDS: dict[str, Backend] = {"onnxruntime": OnnxRuntime(), "openvino": OpenVino()}
+BACKENDS: dict[str, Backend] = {
+    "onnxruntime": OnnxRuntime(),
+    "openvino": OpenVino(),
+    "pytorch": PyTorch(),
+    "torch_compile": TorchCompile(),
+}
+DISTRIBUTIONS = {"pytorch": ("torch", "transformers"), "torch_compile": ("torch", "transformers")}
+"""Packages of a backend that is not named after its own; the first one's version is the backend's."""
 
 
 @cache
@@ -53,13 +62,13 @@ def available_backends() -> dict[str, Available | Missing]:
 
 
 def reference_recipe(card: ModelCard, threads: int) -> Recipe:
-    """Trial 0: the untouched upload in ONNX Runtime's CPU defaults, with the thread count stated.
+    """Trial 0: the untouched upload in its reference runtime's CPU defaults, with the thread count stated.
 
     Raises InputError ``backend.no_reference`` when the format has no reference runtime.
     """
-    if card.format not in backend(REFERENCE).formats:
+    if card.format not in REFERENCES:
         raise InputError("backend.no_reference", f"There is no reference runtime for {card.format} models yet: upload the model as ONNX.")
-    return Recipe(backend=REFERENCE, settings=BackendSettings(threads=threads))
+    return Recipe(backend=REFERENCES[card.format], settings=BackendSettings(threads=threads))
 
 
-__all__ = ["BACKENDS", "Available", "Backend", "Missing", "available_backends", "backend", "backends", "reference_recipe"]
+__all__ = ["BACKENDS", "DISTRIBUTIONS", "Available", "Backend", "Missing", "available_backends", "backend", "backends", "reference_recipe"]

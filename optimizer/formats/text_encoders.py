@@ -34,6 +34,7 @@ class Family:
     prefix: str
     width: str = "hidden_size"
     depth: str = "num_hidden_layers"
+    heads: str = "num_attention_heads"
     inner: str = "intermediate_size"
     segments: bool = True
     pooler: bool = True
@@ -46,14 +47,19 @@ FAMILIES: Mapping[str, Family] = {
     "roberta": Family(prefix="Roberta", reserved=2),
     "xlm-roberta": Family(prefix="XLMRoberta", reserved=2),
     "camembert": Family(prefix="Camembert", reserved=2),
-    "distilbert": Family(prefix="DistilBert", width="dim", depth="n_layers", inner="hidden_dim", segments=False, pooler=False),
+    "distilbert": Family(
+        prefix="DistilBert", width="dim", depth="n_layers", heads="n_heads", inner="hidden_dim", segments=False, pooler=False
+    ),
 }
 TASKS = {Head.NONE: TaskKind.EMBEDDING, Head.SEQUENCE_LABEL: TaskKind.CLASSIFICATION}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextEncoder:
-    """An encoder as its configuration describes it; sizes are counts of elements."""
+    """An encoder as its configuration describes it; sizes are counts of elements.
+
+    ``pooled`` tells whether its pooler has weights; ``can_drop_pooler`` whether its class can be made without one.
+    """
 
     architecture: str
     head: Head
@@ -63,8 +69,10 @@ class TextEncoder:
     vocabulary: int
     longest: int
     labels: int
+    heads: int
     segments: bool
     pooled: bool
+    can_drop_pooler: bool
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -106,12 +114,15 @@ def read_encoder(config: Mapping[str, Any], *, tensors: Iterable[str]) -> TextEn
     Raises InputError ``huggingface.architecture`` for one that is not in the table, ``huggingface.config`` for sizes that cannot be.
     """
     family, head, name = _class_of(config)
-    sizes = {key: _size(config, key) for key in (family.width, family.depth, family.inner, "vocab_size", "max_position_embeddings")}
-    pooled = family.pooler and head is Head.NONE and any(one.endswith("pooler.dense.weight") for one in tensors)
+    keys = (family.width, family.depth, family.inner, family.heads, "vocab_size", "max_position_embeddings")
+    sizes = {key: _size(config, key) for key in keys}
+    may_pool = family.pooler and head is Head.NONE
+    pooled = may_pool and any(one.endswith("pooler.dense.weight") for one in tensors)
     return TextEncoder(
         architecture=name, head=head, width=sizes[family.width], depth=sizes[family.depth], inner=sizes[family.inner],
         vocabulary=sizes["vocab_size"], longest=max(1, sizes["max_position_embeddings"] - family.reserved),
         labels=_labels(config), segments=family.segments and config.get("type_vocab_size", 2) != 1, pooled=pooled,
+        heads=sizes[family.heads], can_drop_pooler=may_pool,
     )  # fmt: skip
 
 

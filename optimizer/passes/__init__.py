@@ -11,8 +11,9 @@ from functools import cache
 from importlib.metadata import entry_points
 
 from optimizer.errors import InputError
-from optimizer.passes.base import No, Pass, PassContext, PassResult, Yes
+from optimizer.passes.base import Conversion, No, Pass, PassContext, PassResult, Yes
 from optimizer.passes.dynamic_int8 import DynamicInt8
+from optimizer.passes.onnx_export import OnnxExport
 from optimizer.passes.ort_basic import OrtBasic
 from optimizer.passes.shape_specialisation import ShapeSpecialisation
 from optimizer.passes.simplify import Simplify
@@ -20,6 +21,9 @@ from optimizer.passes.static_int8 import StaticInt8
 from optimizer.passes.transformer_fusion import TransformerFusion
 
 ENTRY_POINTS = "parka.passes"
+
+CONVERSIONS: dict[str, Conversion] = {"onnx_export": OnnxExport()}
+"""First steps of a recipe that lead to another format."""
 
 PASSES: dict[str, Pass] = {
     "shape_specialisation": ShapeSpecialisation(),
@@ -40,7 +44,8 @@ def passes() -> dict[str, Pass]:
             registered[entry.name] = entry.load()()
         except Exception as error:
             logging.getLogger(__name__).warning("pass_not_loaded name=%s value=%s error=%s", entry.name, entry.value, error)
-    return {**PASSES, **{name: one for name, one in registered.items() if name not in PASSES}}
+    ours: dict[str, Pass] = {**CONVERSIONS, **PASSES}
+    return {**ours, **{name: one for name, one in registered.items() if name not in ours}}
 
 
 def optimization_pass(name: str) -> Pass:
@@ -51,4 +56,4 @@ def optimization_pass(name: str) -> Pass:
     return table[name]
 
 
-__all__ = ["PASSES", "No", "Pass", "PassContext", "PassResult", "Yes", "optimization_pass", "passes"]
+__all__ = ["CONVERSIONS", "PASSES", "Conversion", "No", "Pass", "PassContext", "PassResult", "Yes", "optimization_pass", "passes"]

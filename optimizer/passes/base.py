@@ -71,3 +71,13 @@ class Pass(Protocol):
     def apply(self, source: Path, target_dir: Path, params: dict[str, Json], context: PassContext) -> PassResult:
         """Rewrite the model at ``source`` into ``target_dir``. Raises EngineError ``pass.failed`` or ``pass.no_change``."""
         ...
+
+
+class Conversion(Pass, Protocol):
+    """A pass whose result has another format, ``target_format``; what follows it in a recipe works on that."""
+
+    target_format: str
+
+    def expected(self, card: ModelCard) -> ModelCard:
+        """What planning may assume of the result before it is built."""
+        ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import onnx
 from optimizer.codec import from_jsonable, to_jsonable
 from optimizer.errors import EngineError, InputError
 from optimizer.formats import inspect_model
-from optimizer.passes import optimization_pass
+from optimizer.passes import CONVERSIONS, optimization_pass
 from optimizer.passes.base import No, PassContext
 from optimizer.passes.errors import NoChange, PassFailed
 from optimizer.passes.onnx_files import LARGEST_FILE_BYTES
@@ -95,6 +95,8 @@ def rewrite(source: Path, steps: list[PassStep], *, context: PassContext) -> Rew
             result = one.apply(entry, context.work_dir / str(index), step.params, context)
             check_structure(result.entry, before=entry)
             entry, noted = result.entry, result.facts
+            if step.name in CONVERSIONS:
+                context = replace(context, card=_described(entry, bindings=context.card.bindings))
         except NoChange as nothing:
             if one.accuracy is PassAccuracy.SENSITIVE or len(steps) == 1:
                 raise
@@ -112,7 +114,7 @@ def check_structure(entry: Path, *, before: Path) -> None:
     try:
         onnx.checker.check_model(str(entry))
     except Exception as error:  # the checker raises anything
-        if _is_sound(before):
+        if before.suffix != entry.suffix or _is_sound(before):
             raise PassFailed(f"The rewritten graph is not valid ONNX: {' '.join(str(error).split())[:300]}") from error
 
 

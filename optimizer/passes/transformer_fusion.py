@@ -17,6 +17,7 @@ from optimizer.passes.verify import verify_rewrite
 from optimizer.specs import HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep
 
 MODEL_TYPE = "bert"
+SIZES = ("num_attention_heads", "hidden_size")
 FUSED_ATTENTION = frozenset({"Attention", "MultiHeadAttention", "QAttention"})
 
 
@@ -65,12 +66,19 @@ def _declare_domains(model: onnx.ModelProto) -> None:
 
 
 def _optimized(source: Path) -> tuple[onnx.ModelProto, dict[str, int]]:
-    """The fused model and how often each operator was fused. Heads and width are read from the graph; the tool's talk is dropped."""
+    """The fused model and how often each operator was fused; the tool's talk is dropped.
+
+    Heads and width are those of the model's metadata, where an export of ours left them; otherwise the tool reads them from the graph.
+    """
     load_onnxruntime()
+    known = {entry.key: int(entry.value) for entry in load(source).metadata_props if entry.key in SIZES and entry.value.isdecimal()}
+    heads, width = (known.get(key, 0) for key in SIZES)
     optimizer = importlib.import_module("onnxruntime.transformers.optimizer")
     try:
         with quiet():
-            fused = optimizer.optimize_model(str(source), model_type=MODEL_TYPE, num_heads=0, hidden_size=0, opt_level=0, use_gpu=False)
+            fused = optimizer.optimize_model(
+                str(source), model_type=MODEL_TYPE, num_heads=heads, hidden_size=width, opt_level=0, use_gpu=False
+            )
             return fused.model, dict(fused.get_fused_operator_statistics())
     except Exception as error:  # the tool raises anything on graphs it does not know
         raise PassFailed(f"The transformer optimizer failed on this graph: {' '.join(str(error).split())[:300]}") from error

@@ -27,11 +27,12 @@ def verify_rewrite(source: Path, rewritten: Path, context: PassContext) -> dict[
     feeds = list(calibration_feeds(context, at_most=VERIFIED_EXAMPLES))
     origin = "calibration" if feeds else "synthetic"
     feeds = feeds or list(synthetic_feeds(context))
-    largest = _largest_difference(_outputs(source, feeds, what="The original"), _outputs(rewritten, feeds, what="The rewritten model"))
+    largest = largest_disagreement(outputs_of(source, feeds, what="The original"), outputs_of(rewritten, feeds, what="The rewritten model"))
     return {"verified": True, "examples": len(feeds), "inputs": origin, "largest_difference": largest}
 
 
-def _outputs(model: Path, feeds: list[Feeds], *, what: str) -> list[list[np.ndarray[Any, Any]]]:
+def outputs_of(model: Path, feeds: list[Feeds], *, what: str) -> list[list[np.ndarray[Any, Any]]]:
+    """Outputs of the graph as it is written, per example. Raises ``pass.failed``; ``what`` begins its sentence."""
     try:
         session = plain_session(model)
         return [session.run(None, example) for example in feeds]
@@ -48,7 +49,8 @@ def plain_session(model: Path) -> Any:
     return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 
 
-def _largest_difference(before: list[list[np.ndarray[Any, Any]]], after: list[list[np.ndarray[Any, Any]]]) -> float:
+def largest_disagreement(before: list[list[np.ndarray[Any, Any]]], after: list[list[np.ndarray[Any, Any]]]) -> float:
+    """Largest difference of any output. Raises ``pass.changed_outputs`` when one does not agree to rounding."""
     largest = 0.0
     for ours, theirs in zip(before, after, strict=True):
         if len(ours) != len(theirs):

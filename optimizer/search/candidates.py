@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from optimizer.backends import Available, Missing, backend, backends, reference_recipe
+from optimizer.backends import DISTRIBUTIONS, Available, Missing, backend, backends, reference_recipe
 from optimizer.backends.base import Backend, SettingsVariant
-from optimizer.passes import passes
+from optimizer.passes import CONVERSIONS, passes
 from optimizer.passes.base import No, Pass
 from optimizer.search.plan import Candidate, Plan
 from optimizer.search.priors import prior_of
@@ -37,13 +37,34 @@ Chain = tuple[PassStep, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Planner:
-    """One planning: what is asked, on what, and what was left out so far."""
+    """One planning: what is asked, on what, and what was left out so far.
+
+    ``first`` is the conversion that leads from the upload to ``card``; ``reachable`` are the upload's format and those of conversions.
+    """
 
     card: ModelCard
     spec: SearchSpec
     hardware: HardwareProfile
     synthetic: bool
     left_out: list[NotTried]
+    first: Chain = ()
+    reachable: frozenset[str] = frozenset()
+
+    def with_conversions(self) -> list[_Planner]:
+        """This planning, and one for every format that the upload can be converted to."""
+        allowed = {name: one for name, one in CONVERSIONS.items() if self.card.format in one.formats and self._allows_pass(one)}
+        formats = frozenset({self.card.format, *(one.target_format for one in allowed.values())})
+        onward = [
+            replace(self, card=one.expected(self.card), first=tuple(one.variants(self.card, self.hardware))[:1], reachable=formats)
+            for one in allowed.values()
+        ]
+        return [replace(self, reachable=formats), *onward]
+
+    def _reads(self, label: str, formats: frozenset[str], *, verb: str) -> bool:
+        """Whether it takes this planning's format; said only when no conversion leads there either."""
+        if self.card.format in formats:
+            return True
+        return False if formats & self.reachable else self._refuse(label, f"It does not {verb} {self.card.format} models.")
 
     def usable_backends(self, found: Mapping[str, Available | Missing]) -> list[Backend]:
         return [backend(name) for name, state in found.items() if self._allows_backend(name, state)]
@@ -51,20 +72,20 @@ class _Planner:
     def _allows_backend(self, name: str, state: Available | Missing) -> bool:
         if self.spec.backends is not None and name not in self.spec.backends:
             return self._refuse(name, "Left out by request.")
+        if not self._reads(name, backend(name).formats, verb="read"):
+            return False
         if isinstance(state, Missing):
             return self._refuse(name, f"{state.reason} To use it: {state.install}.")
-        if self.card.format not in backend(name).formats:
-            return self._refuse(name, f"It does not read {self.card.format} models.")
         return True
 
     def usable_passes(self) -> list[Pass]:
-        return [one for one in passes().values() if self._allows_pass(one)]
+        return [one for one in passes().values() if one.name not in CONVERSIONS and self._allows_pass(one)]
 
     def _allows_pass(self, one: Pass) -> bool:
         if self.spec.passes is not None and one.name not in self.spec.passes:
             return self._refuse(one.title, "Left out by request.")
-        if self.card.format not in one.formats:
-            return self._refuse(one.title, f"It does not rewrite {self.card.format} models.")
+        if not self._reads(one.title, one.formats, verb="rewrite"):
+            return False
         if one.needs is PassNeeds.TRAINING:
             return self._refuse(one.title, "It needs training data, which a search does not have.")
         if one.needs is PassNeeds.CALIBRATION and self.synthetic:
@@ -87,7 +108,7 @@ class _Planner:
         invariant = variant.accuracy_invariant and all(by_name[step.name].accuracy is PassAccuracy.INVARIANT for step in chain)
         prior = prior_of(engine, variant.settings, chain, card=self.card, hardware=self.hardware)
         return Candidate(
-            recipe=Recipe(backend=engine, passes=chain, settings=variant.settings),
+            recipe=Recipe(backend=engine, passes=self.first + chain, settings=variant.settings),
             accuracy_invariant=invariant,
             why=variant.why if not chain else " + ".join(by_name[step.name].title for step in chain),
             prior_speedup=prior.promise,
@@ -167,9 +188,12 @@ def plan(
     synthetic = input_source is InputSource.SYNTHETIC
     planner = _Planner(card=card, spec=spec, hardware=hardware, synthetic=synthetic, left_out=[])
     reference = reference_of(card, spec, hardware)
-    tools = planner.usable_passes()
-    engines = planner.usable_backends(found_backends)
-    found = [one for one in planner.candidates(engines, tools) if one.recipe != reference]
+    found: list[Candidate] = []
+    engines: list[Backend] = []
+    for way in planner.with_conversions():
+        usable = way.usable_backends(found_backends)
+        engines += usable
+        found += [one for one in way.candidates(usable, way.usable_passes()) if one.recipe != reference]
     if reference.backend in {engine.name for engine in engines}:
         found += planner.tune(Candidate(recipe=reference, accuracy_invariant=True, why="", prior_speedup=1.0))
     ordered = _ordered(_once_per_recipe(found), synthetic=synthetic)
@@ -179,7 +203,7 @@ def plan(
         planner.left_out.append(
             NotTried(label=one.recipe.label, reason="Less likely to help than what was tried; a larger preset tries it.")
         )
-    return Plan(reference=reference, candidates=tuple(ordered[:kept]), not_tried=tuple(planner.left_out), tune=planner.tune)
+    return Plan(reference=reference, candidates=tuple(ordered[:kept]), not_tried=tuple(dict.fromkeys(planner.left_out)), tune=planner.tune)
 
 
 def _once_per_recipe(found: Sequence[Candidate]) -> list[Candidate]:
@@ -231,7 +255,8 @@ def installed_backends(hardware: HardwareProfile) -> dict[str, Available | Missi
 
 
 def _installed(name: str, hardware: HardwareProfile) -> Available | Missing:
-    version = hardware.runtimes.get(name)
-    if version is None:
-        return Missing(reason=f"{name} is not installed on this machine.", install=f"pip install {name}")
-    return Available(version=version)
+    needed = DISTRIBUTIONS.get(name, (name,))
+    absent = [one for one in needed if one not in hardware.runtimes]
+    if absent:
+        return Missing(reason=f"{absent[0]} is not installed on this machine.", install=f"pip install {absent[0]}")
+    return Available(version=hardware.runtimes[needed[0]])

@@ -106,6 +106,25 @@ def test_too_little_disk_is_refused_before_anything_is_fetched(monkeypatch, tmp_
         bootstrap.check_disk()
 
 
+def test_torch_is_added_within_the_pins_of_the_lock_and_only_once(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(bootstrap, "HOME", tmp_path)
+    monkeypatch.setattr(bootstrap, "ENVIRONMENT", tmp_path)
+    monkeypatch.setattr(bootstrap, "pip", lambda *arguments: asked.append(arguments))
+    bootstrap.stamp("dev").write_text(bootstrap.fingerprint("dev"))
+    monkeypatch.setenv(bootstrap.TORCH_INDEX, "https://index.invalid/cpu")
+    bootstrap.ready("torch")
+    bootstrap.ready("torch")
+    assert len(asked) == 1
+    assert asked[0][:3] == ("install", "--constraint", str(tmp_path / "pins.txt"))
+    assert "https://index.invalid/cpu" in asked[0]
+    assert any(one.startswith("torch==") for one in asked[0])
+    lock = (bootstrap.ROOT / "requirements-dev.lock").read_text()
+    pins = (tmp_path / "pins.txt").read_text().splitlines()
+    assert len(pins) == sum(line[0].isalnum() for line in lock.splitlines())
+    assert all("==" in pin and "hash" not in pin and not pin.endswith("\\") for pin in pins)
+
+
 @pytest.mark.parametrize(
     ("role", "expected"),
     [

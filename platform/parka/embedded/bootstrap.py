@@ -1,4 +1,4 @@
-"""Make the environment from the lock, with the standard library alone: ``python3 bootstrap.py [run|dev]``.
+"""Make the environment from the lock, with the standard library alone: ``python3 bootstrap.py [run|dev|torch]``.
 
 Says before it starts what it will fetch, how much disk it needs and roughly how long; does nothing when all is in place.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,11 +21,15 @@ ENVIRONMENT = HOME / "venv"
 LOG = HOME / "logs" / "setup.log"
 OLDEST_PYTHON = (3, 11)
 NEEDED_GIB = 3
-LOCKS = {"run": "requirements.lock", "dev": "requirements-dev.lock"}
+LOCKS = {"run": "requirements.lock", "dev": "requirements-dev.lock", "torch": "requirements-dev.lock"}
 COSTS = {
     "run": "about 0.5 GB to download, 1.5 GB on disk, 1 to 5 minutes",
     "dev": "about 0.7 GB to download, 2.2 GB on disk, 2 to 7 minutes",
+    "torch": "0.3 GB to download with PyTorch's CPU build (several GB with CUDA), 1.5 GB on disk or more, 1 to 10 minutes",
 }
+PIN = re.compile(r"^[A-Za-z0-9._\[\]-]+==[^\\]+", re.MULTILINE)
+TORCH_INDEX = "PARKA_TORCH_INDEX"
+"""Variable that names a further package index, such as PyTorch's own of builds for the CPU alone."""
 LINES_SHOWN = 15
 
 
@@ -45,6 +50,9 @@ class SetupError(Exception):
 
 def ready(kind: str) -> None:
     """Bring the environment up to the lock of that kind; a larger one already in place is enough."""
+    if kind == "torch":
+        add_torch()
+        return
     if any(stamp(have).is_file() and stamp(have).read_text() == fingerprint(have) for have in {kind, "dev"}):
         return
     check_python()
@@ -60,6 +68,23 @@ def ready(kind: str) -> None:
     say("3/3 installing Parka")
     pip("install", "--no-deps", "-e", str(ROOT))
     stamp(kind).write_text(fingerprint(kind))
+
+
+def add_torch() -> None:
+    """The environment for work, with the torch extra on top. No lock holds it: its builds differ from machine to machine."""
+    ready("dev")
+    if stamp("torch").is_file() and stamp("torch").read_text() == fingerprint("torch"):
+        return
+    import tomllib
+
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["torch"]
+    pins = HOME / "pins.txt"
+    pins.write_text("\n".join(pin.strip() for pin in PIN.findall((ROOT / LOCKS["torch"]).read_text())))
+    index = os.environ.get(TORCH_INDEX)
+    print(f"Adding PyTorch to {ENVIRONMENT}: {COSTS['torch']}.", flush=True)
+    say("1/1 installing the torch extra; what the lock holds stays as it is")
+    pip("install", "--constraint", str(pins), *(["--extra-index-url", index] if index else []), *wanted)
+    stamp("torch").write_text(fingerprint("torch"))
 
 
 def check_python() -> None:
