@@ -106,7 +106,7 @@ def inspect_huggingface(entry: Path, *, bindings: Mapping[str, int] | None = Non
         producer=f"transformers {str(config.get('transformers_version', ''))[:40]}".strip(), inputs=encoder.inputs, outputs=encoder.outputs,
         parameters=sum(tensor.elements for tensor in tensors.values() if tensor.dtype.startswith(("float", "bfloat"))),
         weight_bytes=sum(sizes.values()), precisions=sizes, external_files=tuple(names), task=encoder.task,
-        vocabularies={"input_ids": encoder.vocabulary}, metadata={"architecture": encoder.architecture, "layers": str(encoder.depth)}, warnings=warnings,
+        vocabularies=encoder.vocabularies, metadata={"architecture": encoder.architecture, "layers": str(encoder.depth)}, warnings=warnings,
     )  # fmt: skip
     return _bound(card, encoder, bindings or {})
 

@@ -58,7 +58,7 @@ TASKS = {Head.NONE: TaskKind.EMBEDDING, Head.SEQUENCE_LABEL: TaskKind.CLASSIFICA
 class TextEncoder:
     """An encoder as its configuration describes it; sizes are counts of elements.
 
-    ``pooled`` tells whether its pooler has weights; ``can_drop_pooler`` whether its class can be made without one.
+    ``segments`` are the kinds of sentences it tells apart, 0 when it is not told; ``pooled`` tells whether its pooler has weights; ``can_drop_pooler`` whether its class can be made without one.
     """
 
     architecture: str
@@ -70,7 +70,7 @@ class TextEncoder:
     longest: int
     labels: int
     heads: int
-    segments: bool
+    segments: int
     pooled: bool
     can_drop_pooler: bool
 
@@ -91,6 +91,11 @@ class TextEncoder:
         states = TensorSpec(name="last_hidden_state", dtype="float32", shape=(BATCH, self.length, self.width))
         pooled = TensorSpec(name="pooler_output", dtype="float32", shape=(BATCH, self.width))
         return (states, pooled) if self.pooled else (states,)
+
+    @property
+    def vocabularies(self) -> dict[str, int]:
+        """Rows of the table that each id input indexes."""
+        return {"input_ids": self.vocabulary, **({"token_type_ids": self.segments} if self.segments else {})}
 
     @property
     def length(self) -> int | str:
@@ -121,7 +126,7 @@ def read_encoder(config: Mapping[str, Any], *, tensors: Iterable[str]) -> TextEn
     return TextEncoder(
         architecture=name, head=head, width=sizes[family.width], depth=sizes[family.depth], inner=sizes[family.inner],
         vocabulary=sizes["vocab_size"], longest=max(1, sizes["max_position_embeddings"] - family.reserved),
-        labels=_labels(config), segments=family.segments and config.get("type_vocab_size", 2) != 1, pooled=pooled,
+        labels=_labels(config), segments=_segments(config) if family.segments else 0, pooled=pooled,
         heads=sizes[family.heads], can_drop_pooler=may_pool,
     )  # fmt: skip
 
@@ -149,6 +154,12 @@ def _size(config: Mapping[str, Any], key: str) -> int:
             "huggingface.config", f"config.json gives {str(value)[:40]!r} for {key!r}; save the model again with save_pretrained."
         )
     return value
+
+
+def _segments(config: Mapping[str, Any]) -> int:
+    """Kinds of segments; a model that knows one kind is not told which."""
+    rows = _size(config, "type_vocab_size") if "type_vocab_size" in config else 2
+    return rows if rows > 1 else 0
 
 
 def _labels(config: Mapping[str, Any]) -> int:

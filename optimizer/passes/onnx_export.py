@@ -126,7 +126,7 @@ def checked_feeds(context: PassContext) -> Iterator[Feeds]:
 def made_up(card: ModelCard, *, batch: int, length: int, seed: int) -> Feeds:
     """Seeded int64 [batch, length] per input: ids of the whole vocabulary, masks that pad the last row, two segments."""
     rng = np.random.default_rng(seed)
-    rows = next(iter(card.vocabularies.values()), 2)
+    rows = card.vocabularies.get("input_ids", 2)
     mask = np.ones((batch, length), np.int64)
     mask[-1, length // 2 + 1 :] = 0
     found = {"input_ids": rng.integers(0, rows, (batch, length)), "attention_mask": mask}

@@ -68,16 +68,26 @@ def _declare_domains(model: onnx.ModelProto) -> None:
 def _optimized(source: Path) -> tuple[onnx.ModelProto, dict[str, int]]:
     """The fused model and how often each operator was fused; the tool's talk is dropped.
 
+    The mask stays as it is: the tool's default keeps only how many tokens count, which is wrong unless all padding stands at the end.
     Heads and width are those of the model's metadata, where an export of ours left them; otherwise the tool reads them from the graph.
     """
     load_onnxruntime()
     known = {entry.key: int(entry.value) for entry in load(source).metadata_props if entry.key in SIZES and entry.value.isdecimal()}
     heads, width = (known.get(key, 0) for key in SIZES)
     optimizer = importlib.import_module("onnxruntime.transformers.optimizer")
+    options = importlib.import_module("onnxruntime.transformers.fusion_options").FusionOptions(MODEL_TYPE)
+    options.use_raw_attention_mask(True)
+    options.enable_embed_layer_norm = False
     try:
         with quiet():
             fused = optimizer.optimize_model(
-                str(source), model_type=MODEL_TYPE, num_heads=heads, hidden_size=width, opt_level=0, use_gpu=False
+                str(source),
+                model_type=MODEL_TYPE,
+                num_heads=heads,
+                hidden_size=width,
+                optimization_options=options,
+                opt_level=0,
+                use_gpu=False,
             )
             return fused.model, dict(fused.get_fused_operator_statistics())
     except Exception as error:  # the tool raises anything on graphs it does not know

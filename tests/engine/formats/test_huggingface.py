@@ -35,7 +35,7 @@ def test_a_folder_becomes_a_card_without_torch(tmp_path: Path) -> None:
         ("token_type_ids", "int64", ("batch", "sequence")),
     ]
     assert [tensor.name for tensor in card.outputs] == ["last_hidden_state", "pooler_output"]
-    assert card.vocabularies == {"input_ids": 64}
+    assert card.vocabularies == {"input_ids": 64, "token_type_ids": 2}
     assert card.bindings == {"batch": 1, "sequence": 128}
     assert card.precisions == {"float32": 4 * card.parameters}
 
@@ -55,7 +55,7 @@ def test_the_whole_sample_is_understood(tmp_path: Path) -> None:
     config = next(file for file in files if file.parts[-2:] == ("model", "config.json"))
     card = taken(tmp_path, Path(str(config.locate())).parent)
     assert card.parameters == 22_713_216
-    assert card.vocabularies == {"input_ids": 30_522}
+    assert card.vocabularies == {"input_ids": 30_522, "token_type_ids": 2}
     assert card.inputs[0].shape == ("batch", "sequence")
 
 
