@@ -86,6 +86,7 @@ ENGINE = {
     "input.shape": "An array of the dataset has another shape than the model's input.",
     "input.unreadable": "The prepared inputs cannot be read; prepare them again.",
     "backend.no_reference": "There is no reference runtime for this format yet; upload the model as ONNX.",
+    "backend.load_failed": "The runtime cannot load this model.",
     "backend.run_failed": "The runtime failed on this model.",
     "backend.unknown": "There is no backend of that name.",
     "pass.unknown": "There is no pass of that name.",
