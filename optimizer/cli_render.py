@@ -170,7 +170,7 @@ def _card_rows(card: ModelCard) -> list[tuple[str, str]]:
     operators = sorted(card.operators.items(), key=lambda pair: -pair[1])
     shown = ", ".join(f"{name} ×{count}" for name, count in operators[:8])
     return [
-        ("Format", f"{card.format}, opset {card.opset}" + (f", made by {card.producer}" if card.producer else "")),
+        ("Format", card.format + (f", opset {card.opset}" if card.opset else "") + (f", made by {card.producer}" if card.producer else "")),
         ("Task", card.task.value),
         *(("Input", _tensor(one.name, one.dtype, one.shape)) for one in card.inputs),
         *(("Output", _tensor(one.name, one.dtype, one.shape)) for one in card.outputs[:8]),
