@@ -1,4 +1,4 @@
-"""OpenVINO: compiles an ONNX file for this host at an explicitly stated precision."""
+"""OpenVINO: compiles an ONNX file or its own form for this host at an explicitly stated precision."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from optimizer.backends.errors import (
     explain_feeds,
 )
 from optimizer.backends.hints import precisions, quota_threads, thread_counts
-from optimizer.specs import BackendSettings, HardwareProfile, ModelCard, Precision, TensorSpec
+from optimizer.specs import BackendSettings, ExecutedNode, HardwareProfile, ModelCard, Precision, TensorSpec
 
 NUMPY_NAMES = {
     "f32": "float32", "f64": "float64", "f16": "float16", "bf16": "bfloat16", "boolean": "bool", "string": "string",
@@ -76,6 +76,11 @@ class OpenVinoSession:
     def facts(self) -> dict[str, Any]:
         return {**self._facts, **_runtime_facts(self._compiled)}
 
+    def nodes(self) -> tuple[ExecutedNode, ...]:
+        """What is executed, in order; with times where the session was opened with PERF_COUNT and has run."""
+        times = {one.node_name: one.real_time.total_seconds() * 1e6 for one in self._request.profiling_info if one.real_time}
+        return tuple(_executed(node, times) for node in _executed_ops(self._compiled))
+
     def close(self) -> None:
         self._bound.clear()
         self._request = self._compiled = self._infer = None
@@ -94,10 +99,10 @@ class OpenVinoSession:
 
 
 class OpenVino:
-    """Opens ONNX files with OpenVINO's CPU, GPU and NPU plugins."""
+    """Opens ONNX files and its own IR with OpenVINO's CPU, GPU and NPU plugins."""
 
     name = "openvino"
-    formats = frozenset({"onnx"})
+    formats = frozenset({"onnx", "openvino_ir"})
 
     def availability(self) -> Available | Missing:
         try:
@@ -215,13 +220,31 @@ def _runtime_facts(compiled: Any) -> dict[str, Any]:
         key.lower(): _property(compiled, key)
         for key in ("INFERENCE_NUM_THREADS", "NUM_STREAMS", "EXECUTION_MODE_HINT", "EXECUTION_DEVICES")
     }
-    precisions_run: Counter[str] = Counter()
-    for node in compiled.get_runtime_model().get_ops():
+    precisions_run = Counter(node.get_rt_info()["runtimePrecision"].astype(str) for node in _executed_ops(compiled))
+    return {**facts, "precision": _precision_name(compiled), "runtime_precisions": dict(precisions_run.most_common())}
+
+
+def _executed_ops(compiled: Any) -> list[Any]:
+    """Nodes of the runtime's graph that compute something."""
+    found = []
+    for node in compiled.get_runtime_model().get_ordered_ops():
         info = node.get_rt_info()
         is_executed = node.get_type_name() == "ExecutionNode" and "runtimePrecision" in info and "layerType" in info
         if is_executed and info["layerType"].astype(str) != "Const":
-            precisions_run[info["runtimePrecision"].astype(str)] += 1
-    return {**facts, "precision": _precision_name(compiled), "runtime_precisions": dict(precisions_run.most_common())}
+            found.append(node)
+    return found
+
+
+def _executed(node: Any, times_us: Mapping[str, float]) -> ExecutedNode:
+    info = node.get_rt_info()
+    layers = info["originalLayersNames"].astype(str) if "originalLayersNames" in info else ""
+    return ExecutedNode(
+        name=node.get_friendly_name(),
+        kind=info["layerType"].astype(str),
+        precision=info["runtimePrecision"].astype(str),
+        layers=tuple(layer for layer in layers.split(",") if layer),
+        time_us=times_us.get(node.get_friendly_name()),
+    )
 
 
 def _property(compiled: Any, key: str) -> Any:

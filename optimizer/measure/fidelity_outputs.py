@@ -88,6 +88,12 @@ class StoredOutputs(Sequence[list[Array]]):
             raise IndexError(example)
         return [self._read(f"{output}/{number}.npy") for output in range(self._outputs)]
 
+    def __enter__(self) -> StoredOutputs:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
     def close(self) -> None:
         self._zip.close()
 

@@ -14,6 +14,7 @@ from optimizer.errors import InputError
 from optimizer.passes.base import No, Pass, PassContext, PassResult, Yes
 from optimizer.passes.dynamic_int8 import DynamicInt8
 from optimizer.passes.ort_basic import OrtBasic
+from optimizer.passes.partial_precision import PartialPrecision
 from optimizer.passes.shape_specialisation import ShapeSpecialisation
 from optimizer.passes.simplify import Simplify
 from optimizer.passes.static_int8 import StaticInt8
@@ -28,6 +29,7 @@ PASSES: dict[str, Pass] = {
     "transformer_fusion": TransformerFusion(),
     "dynamic_int8": DynamicInt8(),
     "static_int8": StaticInt8(),
+    "partial_bf16": PartialPrecision(),
 }
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from optimizer.formats import inspect_model
 from optimizer.passes import optimization_pass
 from optimizer.passes.base import No, PassContext
 from optimizer.passes.errors import NoChange, PassFailed
+from optimizer.passes.evaluator import Evaluator
 from optimizer.passes.onnx_files import LARGEST_FILE_BYTES
 from optimizer.sandbox.context import ChildContext
 from optimizer.specs import HardwareProfile, ModelCard, PassAccuracy, PassStep
@@ -31,7 +33,7 @@ class Rewritten:
     facts: list[dict[str, Any]]
 
 
-def apply_recipe(context: ChildContext) -> dict[str, Any]:
+def apply_recipe(context: ChildContext, *, evaluator: Evaluator | None = None) -> dict[str, Any]:
     """Binds ``model`` (folder) and, for verification and calibration, ``calibration`` (InputSet folder).
 
     Params ``entry passes card hardware shapes`` and optionally ``calibration_indices``. The result lies in ``out_dir/model``.
@@ -42,25 +44,34 @@ def apply_recipe(context: ChildContext) -> dict[str, Any]:
     steps = [from_jsonable(PassStep, step) for step in params["passes"]]
     card = from_jsonable(ModelCard, params["card"])
     work = context.out_dir / "work"
-    pass_context = _pass_context(context, card=card, work_dir=work)
+    pass_context = _pass_context(context, card=card, work_dir=work, evaluator=evaluator)
     source = context.path(MODEL_FOLDER) / params["entry"]
     rewritten = rewrite(source, steps, context=pass_context)
     target = context.out_dir / MODEL_FOLDER
     shutil.move(rewritten.entry.parent, target)
     shutil.rmtree(work, ignore_errors=True)
     entry = target / rewritten.entry.name
-    result = _described(entry, bindings=card.bindings)
+    result = _described(entry, card=card)
     return {"entry": entry.name, "facts": rewritten.facts, "card": to_jsonable(result)}
 
 
-def _described(entry: Path, *, bindings: dict[str, int]) -> ModelCard:
+def _described(entry: Path, *, card: ModelCard) -> ModelCard:
     """The result's card; dims that a pass has fixed have nothing left to bind."""
-    card = inspect_model(entry)
-    left = {symbol: size for symbol, size in bindings.items() if symbol in card.symbols}
-    return inspect_model(entry, bindings=left) if left else card
+    if entry.suffix == ".xml":
+        return _compiled_form(entry, card=card)
+    result = inspect_model(entry)
+    left = {symbol: size for symbol, size in card.bindings.items() if symbol in result.symbols}
+    return inspect_model(entry, bindings=left) if left else result
 
 
-def _pass_context(context: ChildContext, *, card: ModelCard, work_dir: Path) -> PassContext:
+def _compiled_form(entry: Path, *, card: ModelCard) -> ModelCard:
+    """A runtime's own form does the same work: the original's card with this file's identity."""
+    files = [file for file in entry.parent.iterdir() if file.is_file()]
+    sha256 = hashlib.sha256(entry.read_bytes()).hexdigest()
+    return replace(card, format="openvino_ir", entry=entry.name, sha256=sha256, size_bytes=sum(file.stat().st_size for file in files))
+
+
+def _pass_context(context: ChildContext, *, card: ModelCard, work_dir: Path, evaluator: Evaluator | None) -> PassContext:
     params = context.params
     return PassContext(
         card=card,
@@ -69,6 +80,7 @@ def _pass_context(context: ChildContext, *, card: ModelCard, work_dir: Path) -> 
         shapes={name: tuple(shape) for name, shape in (params.get("shapes") or {}).items()},
         calibration=_optional_path(context, "calibration"),
         calibration_indices=tuple(int(index) for index in params.get("calibration_indices") or ()),
+        evaluator=evaluator,
     )
 
 
@@ -107,7 +119,7 @@ def rewrite(source: Path, steps: list[PassStep], *, context: PassContext) -> Rew
 
 def check_structure(entry: Path, *, before: Path) -> None:
     """ONNX's own checker on the result. A source that fails it too says nothing about the pass."""
-    if sum(file.stat().st_size for file in entry.parent.iterdir()) > LARGEST_FILE_BYTES:
+    if entry.suffix != ".onnx" or sum(file.stat().st_size for file in entry.parent.iterdir()) > LARGEST_FILE_BYTES:
         return
     try:
         onnx.checker.check_model(str(entry))

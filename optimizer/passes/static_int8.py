@@ -14,7 +14,7 @@ from optimizer.passes.errors import NoChange, PassFailed
 from optimizer.passes.examples import Feeds, calibration_feeds
 from optimizer.passes.onnx_files import ENTRY, constants_to_initializers, load, operators, opset, size_facts
 from optimizer.passes.quantizer import QUANTIZED_OPERATORS, X86, is_large, needs_reduced_range, quantization, run_quantizer
-from optimizer.specs import HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep
+from optimizer.specs import HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep, Precision
 
 PER_CHANNEL_OPSET = 13
 """DequantizeLinear has an axis from here on; below it the tool writes per-channel models that no runtime loads."""
@@ -34,6 +34,7 @@ class StaticInt8:
     needs = PassNeeds.CALIBRATION
     formats: frozenset[str] = frozenset({"onnx"})
     backends: frozenset[str] = frozenset()
+    precisions: frozenset[Precision] = frozenset()
     tools: tuple[str, ...] = ("onnx", "onnxruntime")
 
     def applicable(self, card: ModelCard, hardware: HardwareProfile) -> Yes | No:

@@ -20,6 +20,7 @@ from optimizer.specs import (
     PassAccuracy,
     PassNeeds,
     PassStep,
+    Precision,
     Recipe,
     SearchSpec,
 )
@@ -67,8 +68,8 @@ class _Planner:
             return self._refuse(one.title, f"It does not rewrite {self.card.format} models.")
         if one.needs is PassNeeds.TRAINING:
             return self._refuse(one.title, "It needs training data, which a search does not have.")
-        if one.needs is PassNeeds.CALIBRATION and self.synthetic:
-            return self._refuse(one.title, "It needs calibration data: add real inputs.")
+        if one.needs in (PassNeeds.CALIBRATION, PassNeeds.EVALUATION) and self.synthetic:
+            return self._refuse(one.title, "It needs real examples of the model's inputs: add them as a dataset.")
         answer = one.applicable(self.card, self.hardware)
         return not isinstance(answer, No) or self._refuse(one.title, f"{answer.reason[:1].upper()}{answer.reason[1:]}.")
 
@@ -79,7 +80,7 @@ class _Planner:
     def candidates(self, engines: list[Backend], tools: list[Pass]) -> Iterator[Candidate]:
         for engine in engines:
             for variant in self._structural(engine):
-                for chain in self._chains(engine, tools):
+                for chain in self._chains(engine, tools, variant.settings.precision):
                     yield self.candidate(engine.name, variant, chain, tools)
 
     def candidate(self, engine: str, variant: SettingsVariant, chain: Chain, tools: list[Pass]) -> Candidate:
@@ -107,9 +108,9 @@ class _Planner:
             return variant
         return replace(variant, settings=replace(variant.settings, threads=most))
 
-    def _chains(self, engine: Backend, tools: list[Pass]) -> list[Chain]:
+    def _chains(self, engine: Backend, tools: list[Pass], precision: Precision) -> list[Chain]:
         """No pass, each cleaner after fixed shapes, all cleaners, fusion, and each arithmetic change on the best ground."""
-        suited = [one for one in tools if not one.backends or engine.name in one.backends]
+        suited = [one for one in tools if _suits(one, engine, precision)]
         steps = {one.name: tuple(one.variants(self.card, self.hardware)) for one in suited}
         shapes = steps.get(SHAPES, ())[:1]
         cleaners = [steps[one.name][:1] for one in suited if one.family == CLEANING and one.name != SHAPES and steps[one.name]]
@@ -136,6 +137,10 @@ class _Planner:
             if recipe not in [candidate.recipe, *(one.recipe for one in found)]:
                 found.append(replace(candidate, recipe=recipe, why=f"settings: {variant.why or 'other threads'}"))
         return tuple(found)
+
+
+def _suits(one: Pass, engine: Backend, precision: Precision) -> bool:
+    return (not one.backends or engine.name in one.backends) and (not one.precisions or precision in one.precisions)
 
 
 def _distinct(chains: list[Chain]) -> list[Chain]:
