@@ -111,6 +111,13 @@ KPIS: dict[str, Kpi] = {
             targetable=False,
         ),
         _kpi(
+            "fidelity_character_agreement_fraction",
+            "Character agreement",
+            "fraction",
+            HIGHER,
+            "1 − edit distance of the greedily decoded strings from the baseline's / characters of the baseline's, at least 0.",
+        ),
+        _kpi(
             "fidelity_sequence_exact_fraction",
             "Decoded sequence exact",
             "fraction",

@@ -104,22 +104,30 @@ def nearest(similar: Floats) -> Array:
 
 
 def sequence_measurements(sequences: Sequences) -> tuple[Measurement, ...]:
-    """Share of equal decoded strings and of agreeing steps; steps of one example are worth less than independent ones."""
+    """Agreement of characters, where the original reads any; shares of equal decoded strings and of agreeing steps."""
     exact = wilson(sum(sequences.exact), len(sequences.exact)).measurement(rules.EXACT)
-    return exact, _clustered_share(sequences.steps_agreed, sequences.steps).measurement(rules.STEPS)
+    steps = clustered_share(sequences.steps_agreed, sequences.steps).measurement(rules.STEPS)
+    if not any(sequences.characters):
+        return exact, steps
+    right = np.subtract(sequences.characters, sequences.edits).tolist()
+    return clustered_share(right, sequences.characters).measurement(rules.CHARACTERS), exact, steps
 
 
-def _clustered_share(agreed: Sequence[int], sizes: Sequence[int]) -> Estimate:
-    """Wilson on the design-effect sample size; without any variation a step counts no more than its example."""
-    total, examples = sum(sizes), len(sizes)
-    share = sum(agreed) / total
-    return wilson(sum(agreed), total, n_eff=_effective(np.asarray(agreed), np.asarray(sizes), share, examples=examples))
+def clustered_share(agreed: Sequence[float], sizes: Sequence[float]) -> Estimate:
+    """Share of all parts that agree, at least 0; the examples they come in are the evidence.
+
+    Wilson on the design-effect sample size (Kish 1965), which never exceeds the examples that have parts at all: a whole
+    example may fail at once, and a single wrong part must not prove more than none.
+    """
+    right, parts = np.asarray(agreed, float), np.asarray(sizes, float)
+    share = max(0.0, float(right.sum() / parts.sum()))
+    return wilson(share * len(parts), len(parts), n_eff=_effective(right, parts, share))
 
 
-def _effective(agreed: Array, sizes: Array, share: float, *, examples: int) -> int:
-    if examples < 2:
-        return examples
-    residuals = agreed - share * sizes
-    variance = examples / (examples - 1) * float((residuals**2).sum()) / float(sizes.sum()) ** 2
-    worth = share * (1 - share) / variance if variance > 0 else examples
-    return int(max(1, min(float(sizes.sum()), worth)))
+def _effective(right: Array, parts: Array, share: float) -> int:
+    """What the examples are worth: p(1 - p) over the variance of the share between examples (the ratio estimator's)."""
+    examples, most = len(parts), int((parts > 0).sum())
+    residuals = right - share * parts
+    variance = examples / max(1, examples - 1) * float((residuals**2).sum()) / float(parts.sum()) ** 2
+    worth = share * (1 - share) / variance if variance > 0 and share > 0 else most
+    return int(max(1, min(most, worth)))

@@ -19,6 +19,7 @@ COSINE = "fidelity_cosine_p01_ratio"
 SNR = "fidelity_snr_db"
 RANKS = "fidelity_rank_correlation_ratio"
 NEAREST = "fidelity_nearest_agreement_fraction"
+CHARACTERS = "fidelity_character_agreement_fraction"
 EXACT = "fidelity_sequence_exact_fraction"
 STEPS = "fidelity_step_agreement_fraction"
 LARGEST = "fidelity_max_abs_error"
@@ -27,12 +28,12 @@ ACCURACY_DELTA = "accuracy_delta_pp"
 
 PERMITTED_DROP_PP = 1.0
 LOWEST_PERCENTILE = 0.01
-SHARES = frozenset({TOP1, EXACT, STEPS, NEAREST})
+SHARES = frozenset({TOP1, CHARACTERS, EXACT, STEPS, NEAREST})
 
 DEFAULT_LIMITS: dict[TaskKind, dict[str, float]] = {
     TaskKind.CLASSIFICATION: {TOP1: 0.99},
     TaskKind.EMBEDDING: {COSINE: 0.99, RANKS: 0.99},
-    TaskKind.SEQUENCE: {EXACT: 0.99, STEPS: 0.99},
+    TaskKind.SEQUENCE: {CHARACTERS: 0.99},
     TaskKind.DETECTION: {COSINE: 0.99, SNR: 20.0},
     TaskKind.GENERIC: {COSINE: 0.99, SNR: 20.0},
 }
@@ -125,7 +126,7 @@ def _clause(name: str, measured: Measurement | None, limit: float, judgement: Ju
     title = kpi(name).title
     if measured is None or measured.value is None:
         return judgement.reason.rstrip(".")
-    text = f"{title} {measured.value:.4g} on {measured.n:,} {'steps' if name == STEPS else 'inputs'}"
+    text = f"{title} {measured.value:.4g} on {measured.n:,} inputs"
     if verdict is Verdict.PASS:
         return f"{text} (limit {limit:g})"
     if verdict is Verdict.FAIL:
