@@ -177,7 +177,7 @@ def test_the_build_key_changes_with_every_ingredient_and_with_nothing_else() -> 
 
 def test_calibration_counts_in_the_key_only_for_passes_that_use_it() -> None:
     steps = [PassStep(name="simplify")]
-    assert build_key("a", steps, data_digest="c") == build_key("a", steps, calibration_digest="d")
+    assert build_key("a", steps, data_digest="c") == build_key("a", steps, data_digest="d")
 
 
 def test_tool_versions_name_the_installed_distributions() -> None:
