@@ -15,15 +15,12 @@ from optimizer.backends.base import Feeds
 from optimizer.errors import EngineError
 from optimizer.measure.fidelity import FidelityResult, compare_outputs
 from optimizer.measure.fidelity_outputs import FILE_NAME, OutputWriter, StoredOutputs
-from optimizer.measure.fidelity_rules import SHARES
-from optimizer.measure.proportions import wilson
+from optimizer.measure.foresight import limits_missed
 from optimizer.passes.evaluator import Judged
 from optimizer.rounding import is_float
-from optimizer.specs import BackendSettings, ExecutedNode, InputSource, KpiTarget, Measurement, Recipe, TaskKind
+from optimizer.specs import BackendSettings, ExecutedNode, InputSource, KpiTarget, Recipe, TaskKind
 
 PROFILED_RUNS = 5
-OPEN_ENDED_SHARE = 0.25
-"""Of the room between a limit and perfection, what a value without an interval must keep clear."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,20 +116,5 @@ def judged(found: FidelityResult, *, examples: int, sealed: int) -> Judged:
         return Judged(holds=False, reason=found.reason)
     measured = {one.kpi: one for one in found.measurements}
     values = {name: one.value for name in found.limits if (one := measured.get(name)) and one.value is not None}
-    growth = max(1.0, sealed / max(1, examples))
-    missed = [name for name, limit in found.limits.items() if not _would_hold(measured.get(name), limit, growth=growth)]
+    missed = limits_missed(found.measurements, found.limits, growth=sealed / max(1, examples))
     return Judged(holds=not missed, reason=found.reason, values=values)
-
-
-def _would_hold(measured: Measurement | None, limit: float, *, growth: float) -> bool:
-    """The lower limit as ``growth`` times as many examples would put it: Wilson's for shares, else a distance shrunk by the root."""
-    if measured is None or measured.value is None:
-        return False
-    value = measured.value
-    if measured.kpi in SHARES:
-        size = max(1, round((measured.n_eff or measured.n) * growth))
-        low = wilson(value * size, size).low
-        return low is not None and low >= limit
-    if measured.ci_low is None:
-        return value >= limit + OPEN_ENDED_SHARE * max(0.0, 1.0 - limit)
-    return value - (value - measured.ci_low) / math.sqrt(growth) >= limit

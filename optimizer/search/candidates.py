@@ -92,6 +92,7 @@ class _Planner:
             accuracy_invariant=invariant,
             why=variant.why if not chain else " + ".join(by_name[step.name].title for step in chain),
             prior_speedup=prior.promise,
+            refines=any(by_name[step.name].needs is PassNeeds.EVALUATION for step in chain),
         )
 
     def _structural(self, engine: Backend) -> list[SettingsVariant]:

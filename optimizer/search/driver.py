@@ -92,6 +92,7 @@ def _machine(problem: SearchProblem, *, finished: Sequence[StageReport], budget_
             synthetic=source is InputSource.SYNTHETIC,
             sealed_available=len(_parts(problem).sealed),
             sealed_needed=sealed_needed(card, spec),
+            gate_examples=len(_parts(problem).search[:GATE_EXAMPLES]),
             held_max=held_at_most(card.size_bytes, memory_available_bytes()),
         ),
         costs=fast.between(slow),
@@ -118,7 +119,7 @@ def _performer(
         inputs=problem.inputs,
         timing=portion(problem.inputs, parts.search[:TIMING_EXAMPLES], root=root),
         calibration=portion(problem.inputs, parts.calibration, root=root) if parts.calibration else None,
-        choosing=gate_inputs,
+        choosing=portion(problem.inputs, parts.search, root=root),
         yardstick=Yardstick(
             reference=machine.plan.reference,
             task=problem.spec.task or problem.card.task,
