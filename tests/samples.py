@@ -245,6 +245,15 @@ def external_zip(path: Path, *, build: Callable[[Path], Path] = mlp) -> Path:
     return zipped(folder, path)
 
 
+def openvino_ir(path: Path, *, build: Callable[[Path], Path] = mlp, half: bool = False) -> Path:
+    """The model as an OpenVINO IR: the .xml at ``path``, its .bin beside it; ``half`` stores the weights in float16."""
+    openvino = pytest.importorskip("openvino")
+    source = build(path.with_suffix(".onnx"))
+    openvino.save_model(openvino.convert_model(str(source)), str(path), compress_to_fp16=half)
+    source.unlink()
+    return path
+
+
 def varint(number: int) -> bytes:
     out = bytearray()
     while number > 0x7F:

@@ -1,4 +1,4 @@
-"""OpenVINO: compiles an ONNX file for this host at an explicitly stated precision."""
+"""OpenVINO: compiles an ONNX file or an OpenVINO IR for this host at an explicitly stated precision."""
 
 from __future__ import annotations
 
@@ -94,10 +94,10 @@ class OpenVinoSession:
 
 
 class OpenVino:
-    """Opens ONNX files with OpenVINO's CPU, GPU and NPU plugins."""
+    """Opens ONNX files and OpenVINO IRs with OpenVINO's CPU, GPU and NPU plugins."""
 
     name = "openvino"
-    formats = frozenset({"onnx"})
+    formats = frozenset({"onnx", "openvino_ir"})
 
     def availability(self) -> Available | Missing:
         try:
@@ -158,9 +158,13 @@ def _variant(threads: int, precision: Precision) -> SettingsVariant:
 
 def _read(core: Any, artifact: Path) -> Any:
     try:
-        return core.read_model(str(artifact))
+        model = core.read_model(str(artifact))
     except Exception as error:  # the runtime raises plain RuntimeError
         raise _load_error(error) from error
+    for port in (*model.inputs, *model.outputs):
+        if not port.get_names():
+            port.get_tensor().set_names({port.get_node().get_friendly_name()})
+    return model
 
 
 def _refuse_text(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
