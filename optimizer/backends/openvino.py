@@ -86,7 +86,7 @@ class OpenVinoSession:
             raise TypeError("not an array")
         if len(self._bound) >= MAX_BOUND_TENSORS:
             self._bound.clear()
-        is_shareable = array.flags.c_contiguous
+        is_shareable = array.flags.c_contiguous and array.flags.writeable  # the runtime shares no read-only memory
         entry = (array, _openvino().Tensor(array, shared_memory=is_shareable))
         if is_shareable:
             self._bound[id(array)] = entry

@@ -48,6 +48,7 @@ def inspect_onnx(entry: Path, *, bindings: Mapping[str, int] | None = None, warn
     with mapped(entry) as view:
         reader = reader_of(view)
         inferred = infer(facts, reader, shapes) if shapes and facts.node_count <= MAX_NODES else Inferred()
+        card = replace(card, random=card.random or traits.drops_at_random(facts, reader))
         card = replace(card, vocabularies=known_ports(card, traits.vocabularies(facts, inferred)))
         flops, traffic, reason = _work(facts, inferred)
     card = replace(card, flops=flops, traffic_bytes=traffic, task=guess_task(card, _makers(facts), inferred.dims))
