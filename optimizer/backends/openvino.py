@@ -30,6 +30,7 @@ NUMPY_NAMES = {
     "f32": "float32", "f64": "float64", "f16": "float16", "bf16": "bfloat16", "boolean": "bool", "string": "string",
     **{f"{kind}{bits}": f"{'u' if kind == 'u' else ''}int{bits}" for kind in "iu" for bits in (8, 16, 32, 64)},
 }  # fmt: skip
+NUMPY_TYPES = frozenset(NUMPY_NAMES.values()) - {"bfloat16"}
 OWN_SETTINGS = {
     "INFERENCE_PRECISION_HINT": "precision",
     "INFERENCE_NUM_THREADS": "threads",
@@ -129,7 +130,7 @@ class OpenVino:
         model = _read(core, artifact)
         names = [port.get_any_name() for port in model.inputs]
         inputs = tuple(_tensor(port) for port in model.inputs)
-        _refuse_text(inputs, [_tensor(port) for port in model.outputs])
+        _refuse_unreadable(inputs, [_tensor(port) for port in model.outputs])
         check_shapes(inputs, shapes or {})
         _bind_shapes(model, shapes or {})
         compiled = _compile(core, model, settings, cache_dir=cache_dir)
@@ -167,10 +168,16 @@ def _read(core: Any, artifact: Path) -> Any:
     return model
 
 
-def _refuse_text(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+def _refuse_unreadable(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+    """A type that numpy does not have is given back as another one of its size, with other numbers."""
     for tensor in (*inputs, *outputs):
         if tensor.dtype == "string":
             raise Unsupported(f"{tensor.name!r} holds text, which OpenVINO cannot take: use another backend.")
+        if tensor.dtype not in NUMPY_TYPES:
+            raise Unsupported(
+                f"{tensor.name!r} holds {tensor.dtype}, which OpenVINO cannot exchange with numpy: export the model with float32 inputs and "
+                "outputs."
+            )
 
 
 def _bind_shapes(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
