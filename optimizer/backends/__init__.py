@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 ENTRY_POINTS = "parka.backends"
-REFERENCE = "onnxruntime"
+REFERENCES = {"onnx": "onnxruntime", "openvino_ir": "openvino"}
+"""The runtime that a format was made for: Trial 0 runs in it."""
 
 BACKENDS: dict[str, Backend] = {"onnxruntime": OnnxRuntime(), "openvino": OpenVino()}
 
@@ -53,13 +54,13 @@ def available_backends() -> dict[str, Available | Missing]:
 
 
 def reference_recipe(card: ModelCard, threads: int) -> Recipe:
-    """Trial 0: the untouched upload in ONNX Runtime's CPU defaults, with the thread count stated.
+    """Trial 0: the untouched upload in its format's own runtime, on the CPU in full precision, with the thread count stated.
 
     Raises InputError ``backend.no_reference`` when the format has no reference runtime.
     """
-    if card.format not in backend(REFERENCE).formats:
+    if card.format not in REFERENCES:
         raise InputError("backend.no_reference", f"There is no reference runtime for {card.format} models yet: upload the model as ONNX.")
-    return Recipe(backend=REFERENCE, settings=BackendSettings(threads=threads))
+    return Recipe(backend=REFERENCES[card.format], settings=BackendSettings(threads=threads))
 
 
 __all__ = ["BACKENDS", "Available", "Backend", "Missing", "available_backends", "backend", "backends", "reference_recipe"]

@@ -1,4 +1,4 @@
-"""OpenVINO: compiles an ONNX file or its own form for this host at an explicitly stated precision."""
+"""OpenVINO: compiles an ONNX file or an OpenVINO IR for this host at an explicitly stated precision."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ NUMPY_NAMES = {
     "f32": "float32", "f64": "float64", "f16": "float16", "bf16": "bfloat16", "boolean": "bool", "string": "string",
     **{f"{kind}{bits}": f"{'u' if kind == 'u' else ''}int{bits}" for kind in "iu" for bits in (8, 16, 32, 64)},
 }  # fmt: skip
+NUMPY_TYPES = frozenset(NUMPY_NAMES.values()) - {"bfloat16"}
 OWN_SETTINGS = {
     "INFERENCE_PRECISION_HINT": "precision",
     "INFERENCE_NUM_THREADS": "threads",
@@ -91,7 +92,7 @@ class OpenVinoSession:
             raise TypeError("not an array")
         if len(self._bound) >= MAX_BOUND_TENSORS:
             self._bound.clear()
-        is_shareable = array.flags.c_contiguous
+        is_shareable = array.flags.c_contiguous and array.flags.writeable  # the runtime shares no read-only memory
         entry = (array, _openvino().Tensor(array, shared_memory=is_shareable))
         if is_shareable:
             self._bound[id(array)] = entry
@@ -99,7 +100,7 @@ class OpenVinoSession:
 
 
 class OpenVino:
-    """Opens ONNX files and its own IR with OpenVINO's CPU, GPU and NPU plugins."""
+    """Opens ONNX files and OpenVINO IRs with OpenVINO's CPU, GPU and NPU plugins."""
 
     name = "openvino"
     formats = frozenset({"onnx", "openvino_ir"})
@@ -134,7 +135,7 @@ class OpenVino:
         model = _read(core, artifact)
         names = [port.get_any_name() for port in model.inputs]
         inputs = tuple(_tensor(port) for port in model.inputs)
-        _refuse_text(inputs, [_tensor(port) for port in model.outputs])
+        _refuse_unreadable(inputs, [_tensor(port) for port in model.outputs])
         check_shapes(inputs, shapes or {})
         _bind_shapes(model, shapes or {})
         compiled = _compile(core, model, settings, cache_dir=cache_dir)
@@ -163,15 +164,25 @@ def _variant(threads: int, precision: Precision) -> SettingsVariant:
 
 def _read(core: Any, artifact: Path) -> Any:
     try:
-        return core.read_model(str(artifact))
+        model = core.read_model(str(artifact))
     except Exception as error:  # the runtime raises plain RuntimeError
         raise _load_error(error) from error
+    for port in (*model.inputs, *model.outputs):
+        if not port.get_names():
+            port.get_tensor().set_names({port.get_node().get_friendly_name()})
+    return model
 
 
-def _refuse_text(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+def _refuse_unreadable(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+    """A type that numpy does not have is given back as another one of its size, with other numbers."""
     for tensor in (*inputs, *outputs):
         if tensor.dtype == "string":
             raise Unsupported(f"{tensor.name!r} holds text, which OpenVINO cannot take: use another backend.")
+        if tensor.dtype not in NUMPY_TYPES:
+            raise Unsupported(
+                f"{tensor.name!r} holds {tensor.dtype}, which OpenVINO cannot exchange with numpy: export the model with float32 inputs and "
+                "outputs."
+            )
 
 
 def _bind_shapes(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from optimizer.codec import to_jsonable
 from optimizer.errors import InputError
+from optimizer.formats.inspection import inspect_model
 from optimizer.formats.npz_reader import ArraySpec, read_npz
-from optimizer.formats.onnx_card import inspect_model
 from optimizer.formats.prepare import prepare
 from optimizer.formats.refusals import refusal
 from optimizer.formats.sniff import FileKind, check_name, sniff

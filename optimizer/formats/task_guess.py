@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from optimizer.formats.onnx_facts import ModelFacts
 from optimizer.formats.roles import InputRole, role_of
 from optimizer.specs import ModelCard, TaskKind
 
@@ -25,9 +24,8 @@ class _Output:
     maker: str
 
 
-def guess_task(card: ModelCard, facts: ModelFacts, dims: Mapping[str, tuple[int, ...]]) -> TaskKind:
-    """The task; generic when nothing speaks clearly. ``dims`` are known shapes of graph values."""
-    makers = {name: node.op_type for node in facts.main.nodes for name in node.outputs}
+def guess_task(card: ModelCard, makers: Mapping[str, str], dims: Mapping[str, tuple[int, ...]]) -> TaskKind:
+    """The task; generic when nothing speaks clearly. ``makers`` are the operators that make graph values, ``dims`` known shapes."""
     states = {target for _, target in card.state_pairs}
     outputs = [
         _Output(name=tensor.name, dims=_dims(tensor.name, tensor.shape, dims), maker=makers.get(tensor.name, ""))

@@ -1,7 +1,8 @@
 """Optimization passes: a literal table, plus what third parties register in the entry-point group ``parka.passes``.
 
 The table's order is the order in which passes compose in one recipe: shapes before cleaning, cleaning before fusion (a
-simplifier that runs first hides attention from the fusion), fusion before quantization.
+simplifier that runs first hides attention from the fusion), fusion before quantization. The operator set is raised once the
+graph is clean: the converter then meets fewer operators that it may not know.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from importlib.metadata import entry_points
 from optimizer.errors import InputError
 from optimizer.passes.base import No, Pass, PassContext, PassResult, Yes
 from optimizer.passes.dynamic_int8 import DynamicInt8
+from optimizer.passes.opset_upgrade import OpsetUpgrade
 from optimizer.passes.ort_basic import OrtBasic
 from optimizer.passes.partial_precision import PartialPrecision
 from optimizer.passes.shape_specialisation import ShapeSpecialisation
@@ -26,6 +28,7 @@ PASSES: dict[str, Pass] = {
     "shape_specialisation": ShapeSpecialisation(),
     "ort_basic": OrtBasic(),
     "simplify": Simplify(),
+    "opset_upgrade": OpsetUpgrade(),
     "transformer_fusion": TransformerFusion(),
     "dynamic_int8": DynamicInt8(),
     "static_int8": StaticInt8(),

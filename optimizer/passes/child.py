@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,24 +50,15 @@ def apply_recipe(context: ChildContext, *, evaluator: Evaluator | None = None) -
     shutil.move(rewritten.entry.parent, target)
     shutil.rmtree(work, ignore_errors=True)
     entry = target / rewritten.entry.name
-    result = _described(entry, card=card)
+    result = _described(entry, bindings=card.bindings)
     return {"entry": entry.name, "facts": rewritten.facts, "card": to_jsonable(result)}
 
 
-def _described(entry: Path, *, card: ModelCard) -> ModelCard:
+def _described(entry: Path, *, bindings: dict[str, int]) -> ModelCard:
     """The result's card; dims that a pass has fixed have nothing left to bind."""
-    if entry.suffix == ".xml":
-        return _compiled_form(entry, card=card)
-    result = inspect_model(entry)
-    left = {symbol: size for symbol, size in card.bindings.items() if symbol in result.symbols}
-    return inspect_model(entry, bindings=left) if left else result
-
-
-def _compiled_form(entry: Path, *, card: ModelCard) -> ModelCard:
-    """A runtime's own form does the same work: the original's card with this file's identity."""
-    files = [file for file in entry.parent.iterdir() if file.is_file()]
-    sha256 = hashlib.sha256(entry.read_bytes()).hexdigest()
-    return replace(card, format="openvino_ir", entry=entry.name, sha256=sha256, size_bytes=sum(file.stat().st_size for file in files))
+    card = inspect_model(entry)
+    left = {symbol: size for symbol, size in bindings.items() if symbol in card.symbols}
+    return inspect_model(entry, bindings=left) if left else card
 
 
 def _pass_context(context: ChildContext, *, card: ModelCard, work_dir: Path, evaluator: Evaluator | None) -> PassContext:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from optimizer.backends import Available, Missing, backend, backends, reference_recipe
 from optimizer.backends.base import Backend, SettingsVariant
+from optimizer.errors import InputError
 from optimizer.passes import passes
 from optimizer.passes.base import No, Pass
 from optimizer.search.plan import Candidate, Plan
@@ -174,6 +175,12 @@ def plan(
     planner = _Planner(card=card, spec=spec, hardware=hardware, synthetic=synthetic, left_out=[])
     reference = reference_of(card, spec, hardware)
     tools = planner.usable_passes()
+    missing = found_backends.get(reference.backend)
+    if isinstance(missing, Missing):
+        raise InputError(
+            "backend.no_reference",
+            f"A {card.format} model is compared with itself in {reference.backend}. {missing.reason} To install it: {missing.install}.",
+        )
     engines = planner.usable_backends(found_backends)
     found = [one for one in planner.candidates(engines, tools) if one.recipe != reference]
     if reference.backend in {engine.name for engine in engines}:

@@ -59,6 +59,8 @@ def _with_pass(prior: Prior, name: str, *, compiled: bool, card: ModelCard, hard
     foldable = sum(card.operators.get(one, 0) for one in FOLDABLE) / max(1, card.node_count)
     if name in ("simplify", "ort_basic"):
         return prior.times(1.02 + min(0.1, foldable / 2) if compiled else 1.01)
+    if name == "opset_upgrade":
+        return prior
     if name == "shape_specialisation":
         return prior.times(1.0 if compiled else 1.01)
     if name == "transformer_fusion":
