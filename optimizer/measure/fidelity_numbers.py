@@ -61,8 +61,11 @@ def equal_share(tallies: Sequence[OutputTally]) -> Measurement:
     return wilson(int(together.sum()), len(together)).measurement(rules.TOP1)
 
 
-def top1_agreement(classes: TopClasses) -> Measurement:
-    """Share of rows with the same top class."""
+def top1_agreement(classes: TopClasses, *, clustered: bool = False) -> Measurement:
+    """Share of rows with the same top class; ``clustered`` where the rows of one example are the steps of a stream."""
+    if clustered:
+        same = [int((one == other).sum()) for one, other in zip(classes.reference, classes.candidate, strict=True)]
+        return clustered_share(same, [one.size for one in classes.reference]).measurement(rules.TOP1)
     ours, theirs = np.concatenate(classes.reference), np.concatenate(classes.candidate)
     return wilson(int((ours == theirs).sum()), len(ours)).measurement(rules.TOP1)
 
