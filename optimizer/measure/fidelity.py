@@ -11,6 +11,7 @@ import numpy as np
 from optimizer.errors import InputError
 from optimizer.measure import fidelity_numbers as numbers
 from optimizer.measure import fidelity_rules as rules
+from optimizer.measure.detections import Boxes, Reading, first_reading
 from optimizer.measure.fidelity_rules import DEFAULT_LIMITS, examples_needed
 from optimizer.measure.fidelity_tallies import OutputTally, Sequences, TopClasses, Vectors
 from optimizer.measure.streams import StreamOutputs, Streams
@@ -46,6 +47,9 @@ class FidelityResult:
     stream_steps: int = 1
 
 
+_Collected = TopClasses | Vectors | Sequences | Boxes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Comparison:
     """Everything counted in one walk over the examples, or over the streams that they form."""
@@ -55,7 +59,7 @@ class _Comparison:
     streams: Streams | None
     tallies: list[OutputTally]
     gate: int | None
-    collected: TopClasses | Vectors | Sequences | None
+    collected: _Collected | None
 
 
 def compare_outputs(
@@ -138,19 +142,22 @@ def _walk(task: TaskKind, reference: Outputs, candidate: Outputs, *, streams: St
         reference, candidate = StreamOutputs(reference, streams.steps), StreamOutputs(candidate, streams.steps)
     gate = rules.task_output(task, first, states=streams.states if streams else frozenset())
     tallies = [OutputTally(index=index) for index in range(len(first))]
-    collected = _collector(task) if gate is not None else None
+    reading = first_reading(reference) if task is TaskKind.DETECTION and streams is None else None
+    collected = Boxes(reading=reading) if reading else _collector(task) if gate is not None else None
     for number, (ours, theirs) in enumerate(_pairs(reference, candidate)):
-        refusal = _unusable(ours, theirs, of=f"{'stream' if streams else 'input'} {number}")
+        refusal = _unusable(ours, theirs, of=f"{'stream' if streams else 'input'} {number}", reading=reading)
         if refusal:
             return refusal
         for tally, one, other in zip(tallies, ours, theirs, strict=True):
             tally.add(one, other)
-        if collected is not None and gate is not None:
+        if isinstance(collected, Boxes):
+            collected.add(ours, theirs)
+        elif collected is not None and gate is not None:
             collected.add(*(_one_row(part, collected, streams) for part in (ours[gate], theirs[gate])))
     return _Comparison(task=task, examples=examples, streams=streams, tallies=tallies, gate=gate, collected=collected)
 
 
-def _one_row(output: Array, collected: TopClasses | Vectors | Sequences, streams: Streams | None) -> Array:
+def _one_row(output: Array, collected: _Collected, streams: Streams | None) -> Array:
     """A stream gives one vector, the mean of its steps."""
     return output.reshape(1, -1, output.shape[-1]) if streams and isinstance(collected, Vectors) else output
 
@@ -160,7 +167,7 @@ def _pairs(reference: Outputs, candidate: Outputs) -> Iterator[tuple[Sequence[Ar
         yield reference[number], candidate[number]
 
 
-def _collector(task: TaskKind) -> TopClasses | Vectors | Sequences | None:
+def _collector(task: TaskKind) -> _Collected | None:
     kinds: dict[TaskKind, type[TopClasses | Vectors | Sequences]] = {
         TaskKind.CLASSIFICATION: TopClasses,
         TaskKind.EMBEDDING: Vectors,
@@ -169,18 +176,24 @@ def _collector(task: TaskKind) -> TopClasses | Vectors | Sequences | None:
     return kinds[task]() if task in kinds else None
 
 
-def _unusable(ours: Sequence[Array], theirs: Sequence[Array], *, of: str) -> FidelityResult | None:
+def _unusable(ours: Sequence[Array], theirs: Sequence[Array], *, of: str, reading: Reading | None) -> FidelityResult | None:
     """A Fail with its code for changed shapes and for values that are not finite; the baseline's own are an error."""
     if len(ours) != len(theirs):
         return _refused(SHAPE_CHANGED, f"The candidate has {len(theirs)} outputs, the original {len(ours)}.")
     for index, (one, other) in enumerate(zip(ours, theirs, strict=True)):
-        if one.shape != other.shape:
+        axis = reading.counted_axis(index) if reading else None
+        if _without(axis, one.shape) != _without(axis, other.shape):
             return _refused(SHAPE_CHANGED, f"Output {index} of {of} has shape {list(other.shape)} instead of {list(one.shape)}.")
         if is_float(one) and not np.isfinite(one).all():
             raise _baseline_not_finite()
         if is_float(other) and not np.isfinite(other).all():
             return _refused(NOT_FINITE, f"Output {index} of {of} holds NaN or infinity; the original's does not.", finite=False)
     return None
+
+
+def _without(axis: int | None, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape apart from the axis that counts boxes, which two detectors may find in different numbers."""
+    return shape if axis is None else tuple(size for place, size in enumerate(shape) if place != len(shape) + axis)
 
 
 def _refused(code: str, reason: str, *, finite: bool = True) -> FidelityResult:
@@ -191,7 +204,7 @@ def _measure(
     comparison: _Comparison, *, targets: tuple[KpiTarget, ...], labels: Array | None, seed: int
 ) -> tuple[tuple[Measurement, ...], dict[str, float]]:
     """Measurements, those of the task first, and the limits that gate."""
-    floats = _without_states([tally for tally in comparison.tallies if tally.is_float], comparison.streams)
+    floats = _without_states([tally for tally in comparison.tallies if tally.is_float and tally.comparable], comparison.streams)
     whole = [tally for tally in comparison.tallies if not tally.is_float]
     limits = rules.limits_for(comparison.task if comparison.collected is not None else TaskKind.GENERIC, targets)
     found = list(_task_measurements(comparison, seed=seed))
@@ -203,7 +216,7 @@ def _measure(
     gating = [comparison.tallies[comparison.gate]] if comparison.gate is not None else floats
     if gating:
         found += [numbers.worst_cosine(gating), numbers.worst_snr(gating, seed=seed), numbers.largest_error(gating)]
-    if comparison.gate is None and whole:
+    if comparison.collected is None and whole:
         found.append(numbers.equal_share(whole))
         limits = _whole_limits(limits, has_floats=bool(floats))
     return tuple(_in_examples(one, comparison) for one in found), limits
@@ -227,6 +240,8 @@ def _task_measurements(comparison: _Comparison, *, seed: int) -> tuple[Measureme
         return (numbers.top1_agreement(collected, clustered=comparison.streams is not None),)
     if isinstance(collected, Vectors):
         return numbers.vector_measurements(collected, seed=seed)
+    if isinstance(collected, Boxes):
+        return numbers.detection_f1(collected)
     return numbers.sequence_measurements(collected) if isinstance(collected, Sequences) else ()
 
 
@@ -254,6 +269,6 @@ def _others(tallies: Sequence[OutputTally]) -> dict[int, dict[str, float]]:
     """Cosine p01 and SNR per float output, gating or not."""
     found = {}
     for tally in tallies:
-        if tally.is_float:
+        if tally.is_float and tally.comparable:
             found[tally.index] = {"cosine_p01": numbers.worst_cosine([tally]).value or 0.0, "snr_db": numbers.snr_value(tally)}
     return found

@@ -10,6 +10,7 @@ import numpy as np
 
 from optimizer.kpis import kpi
 from optimizer.measure import fidelity_rules as rules
+from optimizer.measure.detections import Boxes
 from optimizer.measure.estimate import Estimate
 from optimizer.measure.fidelity_tallies import OutputTally, Sequences, TopClasses, Vectors
 from optimizer.measure.percentile import independent_percentile_interval
@@ -114,6 +115,11 @@ def sequence_measurements(sequences: Sequences) -> tuple[Measurement, ...]:
         return exact, steps
     right = np.subtract(sequences.characters, sequences.edits).tolist()
     return clustered_share(right, sequences.characters).measurement(rules.CHARACTERS), exact, steps
+
+
+def detection_f1(boxes: Boxes) -> tuple[Measurement, ...]:
+    """F1 of all boxes, images being the evidence; images in which neither model finds anything agree and weigh nothing."""
+    return (clustered_share(boxes.matched_twice, boxes.boxes).measurement(rules.DETECTION),) if any(boxes.boxes) else ()
 
 
 def clustered_share(agreed: Sequence[float], sizes: Sequence[float]) -> Estimate:

@@ -22,19 +22,20 @@ NEAREST = "fidelity_nearest_agreement_fraction"
 CHARACTERS = "fidelity_character_agreement_fraction"
 EXACT = "fidelity_sequence_exact_fraction"
 STEPS = "fidelity_step_agreement_fraction"
+DETECTION = "fidelity_detection_f1_fraction"
 LARGEST = "fidelity_max_abs_error"
 ACCURACY = "accuracy_top1_fraction"
 ACCURACY_DELTA = "accuracy_delta_pp"
 
 PERMITTED_DROP_PP = 1.0
 LOWEST_PERCENTILE = 0.01
-SHARES = frozenset({TOP1, CHARACTERS, EXACT, STEPS, NEAREST})
+SHARES = frozenset({TOP1, CHARACTERS, EXACT, STEPS, NEAREST, DETECTION})
 
 DEFAULT_LIMITS: dict[TaskKind, dict[str, float]] = {
     TaskKind.CLASSIFICATION: {TOP1: 0.99},
     TaskKind.EMBEDDING: {COSINE: 0.99, RANKS: 0.99},
     TaskKind.SEQUENCE: {CHARACTERS: 0.99},
-    TaskKind.DETECTION: {COSINE: 0.99, SNR: 20.0},
+    TaskKind.DETECTION: {DETECTION: 0.99},
     TaskKind.GENERIC: {COSINE: 0.99, SNR: 20.0},
 }
 
