@@ -132,6 +132,13 @@ KPIS: dict[str, Kpi] = {
             "Share of output steps whose top class equals the baseline's.",
         ),
         _kpi(
+            "fidelity_detection_f1_fraction",
+            "Detection F1",
+            "fraction",
+            HIGHER,
+            "2 × boxes that match the baseline's (same class, IoU at least 0.5) / boxes of both; score at least 0.25, after suppression.",
+        ),
+        _kpi(
             "fidelity_max_abs_error",
             "Largest difference",
             "abs",

@@ -10,6 +10,7 @@ import numpy as np
 
 from optimizer.kpis import kpi
 from optimizer.measure import fidelity_rules as rules
+from optimizer.measure.detections import Boxes
 from optimizer.measure.estimate import Estimate
 from optimizer.measure.fidelity_tallies import OutputTally, Sequences, TopClasses, Vectors
 from optimizer.measure.percentile import independent_percentile_interval
@@ -61,8 +62,11 @@ def equal_share(tallies: Sequence[OutputTally]) -> Measurement:
     return wilson(int(together.sum()), len(together)).measurement(rules.TOP1)
 
 
-def top1_agreement(classes: TopClasses) -> Measurement:
-    """Share of rows with the same top class."""
+def top1_agreement(classes: TopClasses, *, clustered: bool = False) -> Measurement:
+    """Share of rows with the same top class; ``clustered`` where the rows of one example are the steps of a stream."""
+    if clustered:
+        same = [int((one == other).sum()) for one, other in zip(classes.reference, classes.candidate, strict=True)]
+        return clustered_share(same, [one.size for one in classes.reference]).measurement(rules.TOP1)
     ours, theirs = np.concatenate(classes.reference), np.concatenate(classes.candidate)
     return wilson(int((ours == theirs).sum()), len(ours)).measurement(rules.TOP1)
 
@@ -111,6 +115,11 @@ def sequence_measurements(sequences: Sequences) -> tuple[Measurement, ...]:
         return exact, steps
     right = np.subtract(sequences.characters, sequences.edits).tolist()
     return clustered_share(right, sequences.characters).measurement(rules.CHARACTERS), exact, steps
+
+
+def detection_f1(boxes: Boxes) -> tuple[Measurement, ...]:
+    """F1 of all boxes, images being the evidence; images in which neither model finds anything agree and weigh nothing."""
+    return (clustered_share(boxes.matched_twice, boxes.boxes).measurement(rules.DETECTION),) if any(boxes.boxes) else ()
 
 
 def clustered_share(agreed: Sequence[float], sizes: Sequence[float]) -> Estimate:

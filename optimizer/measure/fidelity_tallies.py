@@ -17,7 +17,10 @@ BLANK = 0
 
 @dataclass(slots=True, kw_only=True)
 class OutputTally:
-    """One output: cosine, signal and noise energy per example; for whole numbers and text, whether they are equal."""
+    """One output: cosine, signal and noise energy per example; for whole numbers and text, whether they are equal.
+
+    Not ``comparable`` value by value where the models found different numbers of boxes.
+    """
 
     index: int
     cosines: list[float] = field(default_factory=list)
@@ -27,12 +30,14 @@ class OutputTally:
     largest: float = 0.0
     is_float: bool = True
     invariant: bool = True
+    comparable: bool = True
 
     def add(self, reference: Array, candidate: Array) -> None:
         self.is_float = is_float(reference)
         self.invariant = self.invariant and agrees_to_rounding(reference, candidate)
         self.equal.append(bool(np.array_equal(reference, candidate)))
-        if self.is_float:
+        self.comparable = self.comparable and reference.shape == candidate.shape
+        if self.is_float and self.comparable:
             self._add_floats(reference.astype(np.float64).ravel(), candidate.astype(np.float64).ravel())
 
     def _add_floats(self, reference: Floats, candidate: Floats) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from optimizer.errors import InputError
 from optimizer.measure.fidelity import examples_needed
+from optimizer.measure.streams import examples_per_unit
 from optimizer.search.arms import min_iterations
 from optimizer.search.candidates import installed_backends, plan
 from optimizer.search.plan import Estimate
@@ -59,18 +60,19 @@ def guesses(card: ModelCard, hardware: HardwareProfile) -> tuple[_Guess, _Guess]
 
 
 def sealed_needed(card: ModelCard, spec: SearchSpec) -> int:
-    """Sealed examples that a recipe without any change needs to Pass."""
-    return examples_needed(spec.task or card.task, spec.targets)
+    """Sealed examples that a recipe without any change needs to Pass; a model with state needs as many streams."""
+    return examples_needed(spec.task or card.task, spec.targets) * examples_per_unit(card)
 
 
 def estimate(card: ModelCard, spec: SearchSpec, hardware: HardwareProfile) -> Estimate:
     """Seconds from start to answer. ``low_s``: the first look decides; ``parts`` add up to ``high_s``, which the budget bounds."""
     fast, slow = guesses(card, hardware)
     needed = sealed_needed(card, spec)
+    opened = min(needed, spec.budget.accuracy_examples)
     candidates = len(plan(card, spec, hardware, installed_backends(hardware)).candidates)
-    least_s = _least_s(fast, spec, needed)
-    parts = _parts(slow, spec, needed=needed, candidates=candidates)
-    low = _parts(fast, spec, needed=needed, candidates=candidates, first_look=True)
+    least_s = _least_s(fast, spec, opened)
+    parts = _parts(slow, spec, needed=opened, candidates=candidates)
+    low = _parts(fast, spec, needed=opened, candidates=candidates, first_look=True)
     return Estimate(
         low_s=min(sum(low.values()), sum(parts.values())),
         high_s=sum(parts.values()),
