@@ -66,6 +66,8 @@ class PartialPrecision:
             return No("layers inside branches and loops cannot be kept exact one by one")
         if card.quantized:
             return No("already quantised")
+        if card.state_pairs:
+            return No("it carries state from call to call, and layers are tried on single calls")
         return Yes()
 
     def variants(self, card: ModelCard, hardware: HardwareProfile) -> Sequence[PassStep]:
