@@ -210,7 +210,7 @@ def test_a_link_out_of_the_folder_is_not_followed(folder: Path) -> None:
     outside = folder.parent / "elsewhere.onnx"
     shutil.move(folder / "model/model.onnx", outside)
     (folder / "model/model.onnx").symlink_to(outside)
-    with pytest.raises(InputError, match="bundle.incomplete"):
+    with pytest.raises(InputError, match=r"bundle\.incomplete"):
         open_bundle(folder, folder=folder.parent / "out")
 
 
