@@ -61,6 +61,15 @@ class Workbench:
             card = inspect_model(entry, bindings=chosen, warnings=card.warnings)
         return Opened(folder=target, entry=card.entry, card=card)
 
+    def open_folder(self, folder: Path, *, name: str = "model") -> Opened:
+        """Check a folder of any origin with one model and its external data, in a child. Raises InputError."""
+        target = self.folder / name
+        shutil.rmtree(target, ignore_errors=True)
+        outcome = self._run(ChildJob(entry=INGEST, params={"beside": True}, binds={"upload": folder.resolve()}))
+        shutil.move(outcome.out_dir / "model", target)
+        card = from_jsonable(ModelCard, (outcome.result or {})["card"])
+        return Opened(folder=target, entry=card.entry, card=card)
+
     def inputs(self, opened: Opened, spec: SearchSpec, *, dataset: Path | None = None) -> InputSet:
         """Real inputs from ``dataset``, else a shipped corpus that fits, else synthetic. Raises InputError."""
         job = ChildJob(

@@ -196,7 +196,7 @@ def _bind_shapes(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
 
 
 def _compile(core: Any, model: Any, settings: BackendSettings, *, cache_dir: Path | None) -> Any:
-    properties = _properties(settings, cache_dir=cache_dir)
+    properties = compile_properties(settings, cache_dir=cache_dir)
     try:
         return core.compile_model(model, settings.device, properties)
     except Exception as error:  # the runtime raises plain RuntimeError
@@ -206,7 +206,7 @@ def _compile(core: Any, model: Any, settings: BackendSettings, *, cache_dir: Pat
         raise _load_error(error) from error
 
 
-def _properties(settings: BackendSettings, *, cache_dir: Path | None) -> dict[str, str]:
+def compile_properties(settings: BackendSettings, *, cache_dir: Path | None) -> dict[str, str]:
     """Precision is always stated: left to itself the runtime converts down wherever the host has the units for it."""
     stated = next((key for key in settings.extra if key in OWN_SETTINGS), None)
     if stated:

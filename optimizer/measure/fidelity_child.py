@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from optimizer.backends import backend
-from optimizer.codec import from_jsonable
+from optimizer.codec import from_jsonable, to_jsonable
 from optimizer.measure.child import read_feeds
 from optimizer.measure.fidelity_outputs import FILE_NAME, OutputWriter
 from optimizer.measure.streams import Carried
@@ -17,8 +17,8 @@ def outputs(context: ChildContext) -> dict[str, Any]:
     """Binds ``model`` (folder), ``inputs`` (folder); params ``entry backend settings shapes indices``.
 
     Uses the timed code path, each example once. With ``streams`` (``steps``, ``pairs`` of input and output), so many consecutive
-    examples are one stream, in which the model's own state is fed back. Writes ``outputs.npz`` (see ``fidelity_outputs``); returns ``n names finite
-    sha256 facts``.
+    examples are one stream, in which the model's own state is fed back. Writes ``outputs.npz`` (see ``fidelity_outputs``);
+    returns ``n names inputs outputs finite sha256 facts``; inputs and outputs are tensor specs as the opened session tells them.
     """
     params = context.params
     shapes = {name: tuple(shape) for name, shape in (params.get("shapes") or {}).items()}
@@ -34,6 +34,7 @@ def outputs(context: ChildContext) -> dict[str, Any]:
             carried.keep(feed, found)
             writer.add(found)
     answer = {"n": writer.examples, "names": [one.name for one in session.outputs], "finite": writer.finite, "sha256": writer.sha256}
+    tensors = {"inputs": to_jsonable(tuple(session.inputs)), "outputs": to_jsonable(tuple(session.outputs))}
     facts = session.facts()
     session.close()
-    return {**answer, "facts": facts}
+    return {**answer, **tensors, "facts": facts}

@@ -50,7 +50,7 @@ class OutputWriter:
             buffer = io.BytesIO()
             np.lib.format.write_array(buffer, array, allow_pickle=False)
             self._hash.update(buffer.getbuffer())
-            self._zip.writestr(f"{index}/{self.examples}.npy", buffer.getbuffer())
+            self._zip.writestr(zipfile.ZipInfo(f"{index}/{self.examples}.npy"), buffer.getbuffer())
         self.examples += 1
 
 
