@@ -6,6 +6,7 @@ import importlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,6 +25,7 @@ from optimizer.backends.errors import (
     explain_feeds,
 )
 from optimizer.backends.hints import precisions, quota_threads, thread_counts
+from optimizer.formats.onnx_graph import mapped, walk
 from optimizer.specs import BackendSettings, ExecutedNode, HardwareProfile, ModelCard, Precision, TensorSpec
 
 NUMPY_NAMES = {
@@ -133,11 +135,11 @@ class OpenVino:
         if settings.device not in core.available_devices:
             raise SettingRefused(f"OpenVINO sees no device {settings.device}; it offers {', '.join(core.available_devices)}.")
         model = _read(core, artifact)
-        names = [port.get_any_name() for port in model.inputs]
-        inputs = tuple(_tensor(port) for port in model.inputs)
+        names = _input_names(model, artifact)
+        inputs = tuple(replace(_tensor(port), name=name) for port, name in zip(model.inputs, names, strict=True))
         _refuse_unreadable(inputs, [_tensor(port) for port in model.outputs])
         check_shapes(inputs, shapes or {})
-        _bind_shapes(model, shapes or {})
+        _bind_shapes(model, dict(zip(names, model.inputs, strict=True)), shapes or {})
         compiled = _compile(core, model, settings, cache_dir=cache_dir)
         return OpenVinoSession(
             compiled, inputs=inputs, names=names, facts={"runtime": f"openvino {ov.__version__}", "cached": cache_dir is not None}
@@ -185,11 +187,11 @@ def _refuse_unreadable(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpe
             )
 
 
-def _bind_shapes(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _bind_shapes(model: Any, ports: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
     if not shapes:
         return
     try:
-        model.reshape({name: list(shape) for name, shape in shapes.items()})
+        model.reshape({ports[name]: list(shape) for name, shape in shapes.items()})
     except Exception as error:  # the runtime raises plain RuntimeError
         bound = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
         raise InputRefused(f"The model cannot take {bound}: {_last_line(error)}") from error
@@ -299,6 +301,18 @@ def _last_line(error: Exception) -> str:
     ]
     text = " ".join(lines[-3:]) or type(error).__name__
     return text if len(text) <= 400 else text[:397] + "..."
+
+
+def _input_names(model: Any, artifact: Path) -> list[str]:
+    """The runtime renames an ONNX input that is passed straight on after the output it becomes; its own name is in the file."""
+    names = [port.get_any_name() for port in model.inputs]
+    if artifact.suffix != ".onnx" or not {port.get_any_name() for port in model.outputs}.intersection(names):
+        return names
+    with mapped(artifact) as view:
+        main = walk(view).main
+    stored = {tensor.name for tensor in main.initializers}
+    declared = [port.name for port in main.inputs if port.name not in stored]
+    return declared if len(declared) == len(names) else names
 
 
 def _tensor(port: Any) -> TensorSpec:
