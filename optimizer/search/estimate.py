@@ -68,11 +68,10 @@ def estimate(card: ModelCard, spec: SearchSpec, hardware: HardwareProfile) -> Es
     """Seconds from start to answer. ``low_s``: the first look decides; ``parts`` add up to ``high_s``, which the budget bounds."""
     fast, slow = guesses(card, hardware)
     needed = sealed_needed(card, spec)
-    opened = min(needed, spec.budget.accuracy_examples)
     candidates = len(plan(card, spec, hardware, installed_backends(hardware)).candidates)
-    least_s = _least_s(fast, spec, opened)
-    parts = _parts(slow, spec, needed=opened, candidates=candidates)
-    low = _parts(fast, spec, needed=opened, candidates=candidates, first_look=True)
+    least_s = _least_s(fast, spec, needed)
+    parts = _parts(slow, spec, needed=needed, candidates=candidates)
+    low = _parts(fast, spec, needed=needed, candidates=candidates, first_look=True)
     return Estimate(
         low_s=min(sum(low.values()), sum(parts.values())),
         high_s=sum(parts.values()),
@@ -94,7 +93,7 @@ def _parts(guess: _Guess, spec: SearchSpec, *, needed: int, candidates: int, fir
     """Seconds by part; search takes what the race and the accuracy check leave, at most what its candidates need."""
     total_s, reserve = spec.budget.total_s, _reserve(guess, spec)
     baseline_s = min(guess.gate_s, total_s)
-    sealed_s = min(reserve.sealed_s(needed, finalists=1), total_s - baseline_s)
+    sealed_s = min(_sealed_s(reserve, needed), total_s - baseline_s)
     left_s = max(0.0, total_s - baseline_s - sealed_s - CLOSING_S)
     size = reserve.affordable(RACE_SHARE * left_s) or reserve.sizes()[-1]
     race_s = size.looks[0] * reserve.block_s(1) if first_look else reserve.race_s(size)
@@ -107,7 +106,12 @@ def _least_s(guess: _Guess, spec: SearchSpec, needed: int) -> float:
     """Screening of two candidates, one look of one finalist, and the accuracy check, at the fast guess."""
     reserve = _reserve(guess, spec)
     search_s = LEAST_CANDIDATES * guess.candidate_s
-    return guess.gate_s + search_s + reserve.sealed_s(needed, finalists=1) + spec.budget.looks[0] * reserve.block_s(1) + CLOSING_S
+    return guess.gate_s + search_s + _sealed_s(reserve, needed) + spec.budget.looks[0] * reserve.block_s(1) + CLOSING_S
+
+
+def _sealed_s(reserve: Reserve, needed: int) -> float:
+    """The accuracy check of one finalist on what a proof needs, or on fewer where that would leave no time to search."""
+    return reserve.sealed_s(reserve.sealed_examples(available=needed, needed=needed), finalists=1)
 
 
 def _reserve(guess: _Guess, spec: SearchSpec) -> Reserve:
