@@ -1,6 +1,6 @@
-"""``parka-optimize``: inspect, search, bench, compare and export from a folder, with no database and no server.
+"""``parka-optimize``: inspect, search, bench, compare, export and replay from a folder, with no database and no server.
 
-Exit codes: 0 decided, 1 a target is missed for certain, 2 inconclusive, 3 infrastructure, 4 usage or bad input.
+Exit codes: 0 decided, 1 a target is missed (a bundle is not reproduced) for certain, 2 inconclusive, 3 infrastructure, 4 usage or bad input.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from rich.console import Console
 from optimizer import __version__
 from optimizer.cli_compare import Answer, CompareRequest, bench, compare
 from optimizer.cli_render import output_console, render_card, render_outcome, render_scorecard
+from optimizer.cli_replay import ReplayRequest, export, replay
 from optimizer.cli_search import EXIT_OF, SearchRequest, search
 from optimizer.cli_targets import parse_target
 from optimizer.cli_workbench import Workbench
 from optimizer.codec import to_jsonable
-from optimizer.errors import EngineError, InputError, Side
-from optimizer.export import BundleContent, write_bundle
+from optimizer.errors import EngineError, Side
 from optimizer.result_folder import ResultFolder
 from optimizer.sandbox import Level
 from optimizer.specs import Budget, Precision, Recipe, SearchSpec, TaskKind
@@ -219,27 +219,35 @@ def compare_command(
 @click.argument("result", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="The zip to write; default: <result>.zip here.")
 @json_option
-def export_command(*, result: Path, out: Path | None, as_json: bool) -> int:
-    """Write the chosen model of RESULT (a result folder) as a zip with its recipe and numbers."""
-    found = ResultFolder(root=result)
-    outcome, chosen = found.outcome, found.chosen
-    content = BundleContent(
-        model_dir=chosen.folder,
-        entry=chosen.entry,
-        recipe=chosen.recipe,
-        shapes=found.inputs.shapes,
-        summary={"scorecard": to_jsonable(found.scorecard), "decision": outcome.decision.value, "reason": outcome.reason},
-        runtimes=found.runtimes,
-    )
-    target = out or Path(f"{result.resolve().name}.zip")
-    if target.exists():
-        raise InputError("out.exists", f"{str(target)!r} exists; choose another name with --out.")
-    reference = write_bundle(content, target)
+@sandbox_option
+def export_command(*, result: Path, out: Path | None, as_json: bool, sandbox: str | None) -> int:
+    """Write the chosen model of RESULT (a result folder) as a bundle: with recipe, numbers, samples, lock, servers and configurations."""
+    found, target = ResultFolder(root=result), out or Path(f"{result.resolve().name}.zip")
+    with tempfile.TemporaryDirectory(prefix="parka-") as folder:
+        reference = export(found, target, level=_level(sandbox), folder=Path(folder))
     if as_json:
         _print_json(to_jsonable(reference))
     else:
-        output_console().print(f"{target}  {chosen.recipe.label}\nsha256 {reference.sha256}", highlight=False, markup=False)
+        output_console().print(f"{target}  {found.chosen.recipe.label}\nsha256 {reference.sha256}", highlight=False, markup=False)
     return 0
+
+
+@cli.command("replay")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--starts", type=click.IntRange(2, 100), default=10, show_default=True, help="Fresh process starts.")
+@click.option("--seconds", type=click.FloatRange(0.1, 600), help="Measured seconds per start; default: as recorded.")
+@seed_option
+@json_option
+@quiet_option
+@sandbox_option
+def replay_command(*, bundle: Path, starts: int, seconds: float | None, seed: int, as_json: bool, quiet: bool, sandbox: str | None) -> int:
+    """Run BUNDLE (a zip or folder of export) here: are its outputs and its median latency reproduced?
+
+    Exit 0 reproduced, 1 not reproduced, 2 undecided.
+    """
+    request = ReplayRequest(path=bundle, starts=starts, seconds=seconds, seed=seed, level=_level(sandbox), quiet=quiet)
+    with tempfile.TemporaryDirectory(prefix="parka-") as folder:
+        return _answer(replay(request, progress_console(), folder=Path(folder)), as_json=as_json)
 
 
 def _show_result(result: ResultFolder, *, as_json: bool) -> None:

@@ -22,7 +22,7 @@ from optimizer.specs import HardwareProfile, ModelCard, SearchSpec
 
 INGEST = "optimizer.formats.child:ingest_model"
 PREPARE_INPUTS = "optimizer.measure.inputs_child:prepare"
-EXTERNAL = "onnx.external_missing"
+BESIDE = frozenset({"onnx.external_missing", "openvino.weights_missing"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +61,15 @@ class Workbench:
             card = inspect_model(entry, bindings=chosen, warnings=card.warnings)
         return Opened(folder=target, entry=card.entry, card=card)
 
+    def open_folder(self, folder: Path, *, name: str = "model") -> Opened:
+        """Check a folder of any origin with one model and its external data, in a child. Raises InputError."""
+        target = self.folder / name
+        shutil.rmtree(target, ignore_errors=True)
+        outcome = self._run(ChildJob(entry=INGEST, params={"beside": True}, binds={"upload": folder.resolve()}))
+        shutil.move(outcome.out_dir / "model", target)
+        card = from_jsonable(ModelCard, (outcome.result or {})["card"])
+        return Opened(folder=target, entry=card.entry, card=card)
+
     def inputs(self, opened: Opened, spec: SearchSpec, *, dataset: Path | None = None) -> InputSet:
         """Real inputs from ``dataset``, else a shipped corpus that fits, else synthetic. Raises InputError."""
         job = ChildJob(
@@ -88,14 +97,14 @@ class Workbench:
         try:
             outcome = self._run(ChildJob(entry=INGEST, params={"file_name": upload.name}, binds={"upload": upload.resolve()}))
         except InputError as error:
-            if error.code != EXTERNAL:
+            if error.code not in BESIDE:
                 raise
             return self._beside(upload, target)
         shutil.move(outcome.out_dir / "model", target)
         return from_jsonable(ModelCard, (outcome.result or {})["card"])
 
     def _beside(self, upload: Path, target: Path) -> ModelCard:
-        """External data of the user's own machine may lie beside the model; the bounded reader copies just that."""
+        """External data and weights of the user's own machine may lie beside the model; the bounded reader copies just that."""
         prepared = prepare(upload, target, beside=True)
         return inspect_model(prepared.entry, warnings=prepared.warnings)
 

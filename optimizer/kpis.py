@@ -111,6 +111,13 @@ KPIS: dict[str, Kpi] = {
             targetable=False,
         ),
         _kpi(
+            "fidelity_character_agreement_fraction",
+            "Character agreement",
+            "fraction",
+            HIGHER,
+            "1 − edit distance of the greedily decoded strings from the baseline's / characters of the baseline's, at least 0.",
+        ),
+        _kpi(
             "fidelity_sequence_exact_fraction",
             "Decoded sequence exact",
             "fraction",
@@ -123,6 +130,13 @@ KPIS: dict[str, Kpi] = {
             "fraction",
             HIGHER,
             "Share of output steps whose top class equals the baseline's.",
+        ),
+        _kpi(
+            "fidelity_detection_f1_fraction",
+            "Detection F1",
+            "fraction",
+            HIGHER,
+            "2 × boxes that match the baseline's (same class, IoU at least 0.5) / boxes of both; score at least 0.25, after suppression.",
         ),
         _kpi(
             "fidelity_max_abs_error",

@@ -133,7 +133,19 @@ class PassAccuracy(StrEnum):
 class PassNeeds(StrEnum):
     NOTHING = "nothing"
     CALIBRATION = "calibration_data"
+    EVALUATION = "evaluation_data"
     TRAINING = "training_data"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutedNode:
+    """One node as a runtime executes it. ``layers`` are the model's layers it stands for, ``time_us`` its time per call."""
+
+    name: str
+    kind: str
+    precision: str
+    layers: tuple[str, ...] = ()
+    time_us: float | None = None
 
 
 class Precision(StrEnum):

@@ -27,7 +27,7 @@ const REFUSED = {
   tflite: "This is a TensorFlow Lite file. Convert it to ONNX with tflite2onnx or tf2onnx first.",
   gguf: "This is a GGUF file; this server reads ONNX so far.",
   safetensors: "These are bare weights (safetensors) without a graph. Export the model to ONNX.",
-  xml: "This is an OpenVINO IR description; this server reads ONNX so far.",
+  xml: "An OpenVINO model is two files. Put the .xml and its .bin into one .zip and choose that.",
 };
 
 function size(bytes) {
@@ -85,7 +85,7 @@ class PkUpload extends HTMLElement {
     this.part("file").hidden = false;
     this.part("name").textContent = file.name;
     this.part("size").textContent = size(file.size);
-    this.part("looks").textContent = { onnx: "looks like ONNX", zip: "a zip; the server will look for its .onnx file", npz: "looks like NumPy arrays" }[kind];
+    this.part("looks").textContent = { onnx: "looks like ONNX", zip: "a zip; the server will look for the model in it", npz: "looks like NumPy arrays" }[kind];
     this.suggest(file.name);
     this.started = performance.now();
     this.upload = new tus.Upload(file, {

@@ -86,6 +86,69 @@ def conv(path: Path, *, batch: int | str = 1, size: int | str = 32, channels: in
     )
 
 
+def clumsy(path: Path, *, units: int = 24, width: int = 16, size: int = 32, classes: int = 10, opset: int = 11) -> Path:
+    """A thin ResNet as an old exporter writes it: ``image`` f32 [1, size, size, 3] -> ``scores`` f32 [1, classes].
+
+    Every unit turns NHWC to NCHW and back, casts float to float, keeps its batch normalisation apart and computes the shape it
+    has anyway.
+    """
+    nodes: list[onnx.NodeProto] = []
+    tensors = [numpy_helper.from_array(np.array(0), "zero"), numpy_helper.from_array(np.array([size, size, width]), "rest")]
+    current, shortcut = "image", ""
+    for unit in range(units):
+        channels = 3 if unit == 0 else width
+        tensors += [
+            weights(f"k{unit}", [width, channels, 3, 3], seed=unit, scale=(2 / (9 * channels)) ** 0.5),
+            *_normalisation(unit, width),
+        ]
+        nodes += _clumsy_unit(unit, current)
+        current = f"out{unit}"
+        if unit % 2 and shortcut:
+            nodes.append(helper.make_node("Add", [current, shortcut], [f"sum{unit}"]))
+            current = f"sum{unit}"
+        shortcut = current if unit % 2 or not shortcut else shortcut
+    nodes += [
+        helper.make_node("Transpose", [current], ["last"], perm=[0, 3, 1, 2]),
+        helper.make_node("GlobalAveragePool", ["last"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "w", "b"], ["scores"]),
+    ]
+    tensors += [weights("w", [width, classes]), weights("b", [classes])]
+    graph = helper.make_graph(nodes, "clumsy", [value("image", [1, size, size, 3])], [value("scores", [1, classes])], tensors)
+    return save(graph, path, opset=opset)
+
+
+def _normalisation(unit: int, width: int) -> list[onnx.TensorProto]:
+    rng = np.random.default_rng(1000 + unit)
+    rows = {"scale": 1 + rng.normal(size=width) / 10, "shift": rng.normal(size=width) / 10, "mean": rng.normal(size=width) / 10}
+    rows["var"] = rng.uniform(0.5, 1.5, width)
+    return [numpy_helper.from_array(row.astype(np.float32), f"{name}{unit}") for name, row in rows.items()]
+
+
+def _clumsy_unit(unit: int, source: str) -> list[onnx.NodeProto]:
+    """Thirteen nodes for what three do."""
+
+    def node(kind: str, inputs: Sequence[str], output: str, **attributes: object) -> onnx.NodeProto:
+        return helper.make_node(kind, list(inputs), [f"{output}{unit}"], **attributes)
+
+    own = {name: f"{name}{unit}" for name in ("nchw", "cast", "conv", "norm", "relu", "back", "nhwc", "shape", "batch", "first", "want")}
+    return [
+        node("Transpose", [source], "nchw", perm=[0, 3, 1, 2]),
+        node("Cast", [own["nchw"]], "cast", to=TensorProto.FLOAT),
+        node("Conv", [own["cast"], f"k{unit}"], "conv", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        node("BatchNormalization", [own["conv"], *(f"{name}{unit}" for name in ("scale", "shift", "mean", "var"))], "norm"),
+        node("Relu", [own["norm"]], "relu"),
+        node("Cast", [own["relu"]], "back", to=TensorProto.FLOAT),
+        node("Transpose", [own["back"]], "nhwc", perm=[0, 2, 3, 1]),
+        node("Shape", [own["nhwc"]], "shape"),
+        node("Gather", [own["shape"], "zero"], "batch"),
+        node("Unsqueeze", [own["batch"]], "first", axes=[0]),
+        node("Concat", [own["first"], "rest"], "want", axis=0),
+        node("Reshape", [own["nhwc"], own["want"]], "same"),
+        node("Identity", [f"same{unit}"], "out"),
+    ]
+
+
 def dynamic_batch(path: Path) -> Path:
     """The MLP with a symbolic batch named ``batch``."""
     return mlp(path, batch="batch")
@@ -243,6 +306,15 @@ def external_zip(path: Path, *, build: Callable[[Path], Path] = mlp) -> Path:
     folder = path.parent / f"{path.stem}_files"
     external(folder, build=build)
     return zipped(folder, path)
+
+
+def openvino_ir(path: Path, *, build: Callable[[Path], Path] = mlp, half: bool = False) -> Path:
+    """The model as an OpenVINO IR: the .xml at ``path``, its .bin beside it; ``half`` stores the weights in float16."""
+    openvino = pytest.importorskip("openvino")
+    source = build(path.with_suffix(".onnx"))
+    openvino.save_model(openvino.convert_model(str(source)), str(path), compress_to_fp16=half)
+    source.unlink()
+    return path
 
 
 def varint(number: int) -> bytes:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 ENTRY_POINTS = "parka.backends"
-REFERENCES = {"onnx": "onnxruntime", "huggingface": "pytorch"}
-"""Format -> the backend of Trial 0."""
+REFERENCES = {"onnx": "onnxruntime", "openvino_ir": "openvino", "huggingface": "pytorch"}
+"""The runtime that a format was made for: Trial 0 runs in it."""
 
 BACKENDS: dict[str, Backend] = {
     "onnxruntime": OnnxRuntime(),
@@ -62,7 +62,7 @@ def available_backends() -> dict[str, Available | Missing]:
 
 
 def reference_recipe(card: ModelCard, threads: int) -> Recipe:
-    """Trial 0: the untouched upload in its reference runtime's CPU defaults, with the thread count stated.
+    """Trial 0: the untouched upload in its format's own runtime, on the CPU in full precision, with the thread count stated.
 
     Raises InputError ``backend.no_reference`` when the format has no reference runtime.
     """

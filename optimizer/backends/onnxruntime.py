@@ -27,6 +27,10 @@ from optimizer.ort import load_onnxruntime
 from optimizer.specs import BackendSettings, HardwareProfile, ModelCard, Precision, TensorSpec
 
 NUMPY_NAMES = {"float": "float32", "double": "float64"}
+NUMPY_TYPES = frozenset(
+    {"bool", "string", *(f"float{bits}" for bits in (16, 32, 64)), *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
+)
+"""Element types that this runtime takes from numpy and gives back to it."""
 LEVELS = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_LAYOUT", "ORT_ENABLE_ALL")
 GRAPH_LEVEL = "graph_optimization_level"
 UNSUPPORTED = (
@@ -235,6 +239,11 @@ def _refuse_non_tensors(session: OnnxRuntimeSession) -> None:
     for tensor in (*session.inputs, *session.outputs):
         if "(" in tensor.dtype:
             raise Unsupported(f"{tensor.name!r} is a {tensor.dtype}; only plain tensors can be fed and read.")
+        if tensor.dtype not in NUMPY_TYPES:
+            raise Unsupported(
+                f"{tensor.name!r} holds {tensor.dtype}, which ONNX Runtime cannot exchange with numpy: export the model with float32 inputs "
+                "and outputs."
+            )
 
 
 def _closed(*_args: object) -> list[np.ndarray[Any, Any]]:

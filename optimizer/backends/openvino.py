@@ -1,4 +1,4 @@
-"""OpenVINO: compiles an ONNX file for this host at an explicitly stated precision."""
+"""OpenVINO: compiles an ONNX file or an OpenVINO IR for this host at an explicitly stated precision."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,12 +25,14 @@ from optimizer.backends.errors import (
     explain_feeds,
 )
 from optimizer.backends.hints import precisions, quota_threads, thread_counts
-from optimizer.specs import BackendSettings, HardwareProfile, ModelCard, Precision, TensorSpec
+from optimizer.formats.onnx_graph import mapped, walk
+from optimizer.specs import BackendSettings, ExecutedNode, HardwareProfile, ModelCard, Precision, TensorSpec
 
 NUMPY_NAMES = {
     "f32": "float32", "f64": "float64", "f16": "float16", "bf16": "bfloat16", "boolean": "bool", "string": "string",
     **{f"{kind}{bits}": f"{'u' if kind == 'u' else ''}int{bits}" for kind in "iu" for bits in (8, 16, 32, 64)},
 }  # fmt: skip
+NUMPY_TYPES = frozenset(NUMPY_NAMES.values()) - {"bfloat16"}
 OWN_SETTINGS = {
     "INFERENCE_PRECISION_HINT": "precision",
     "INFERENCE_NUM_THREADS": "threads",
@@ -76,6 +79,11 @@ class OpenVinoSession:
     def facts(self) -> dict[str, Any]:
         return {**self._facts, **_runtime_facts(self._compiled)}
 
+    def nodes(self) -> tuple[ExecutedNode, ...]:
+        """What is executed, in order; with times where the session was opened with PERF_COUNT and has run."""
+        times = {one.node_name: one.real_time.total_seconds() * 1e6 for one in self._request.profiling_info if one.real_time}
+        return tuple(_executed(node, times) for node in _executed_ops(self._compiled))
+
     def close(self) -> None:
         self._bound.clear()
         self._request = self._compiled = self._infer = None
@@ -86,7 +94,7 @@ class OpenVinoSession:
             raise TypeError("not an array")
         if len(self._bound) >= MAX_BOUND_TENSORS:
             self._bound.clear()
-        is_shareable = array.flags.c_contiguous
+        is_shareable = array.flags.c_contiguous and array.flags.writeable  # the runtime shares no read-only memory
         entry = (array, _openvino().Tensor(array, shared_memory=is_shareable))
         if is_shareable:
             self._bound[id(array)] = entry
@@ -94,10 +102,10 @@ class OpenVinoSession:
 
 
 class OpenVino:
-    """Opens ONNX files with OpenVINO's CPU, GPU and NPU plugins."""
+    """Opens ONNX files and OpenVINO IRs with OpenVINO's CPU, GPU and NPU plugins."""
 
     name = "openvino"
-    formats = frozenset({"onnx"})
+    formats = frozenset({"onnx", "openvino_ir"})
 
     def availability(self) -> Available | Missing:
         try:
@@ -127,11 +135,11 @@ class OpenVino:
         if settings.device not in core.available_devices:
             raise SettingRefused(f"OpenVINO sees no device {settings.device}; it offers {', '.join(core.available_devices)}.")
         model = _read(core, artifact)
-        names = [port.get_any_name() for port in model.inputs]
-        inputs = tuple(_tensor(port) for port in model.inputs)
-        _refuse_text(inputs, [_tensor(port) for port in model.outputs])
+        names = _input_names(model, artifact)
+        inputs = tuple(replace(_tensor(port), name=name) for port, name in zip(model.inputs, names, strict=True))
+        _refuse_unreadable(inputs, [_tensor(port) for port in model.outputs])
         check_shapes(inputs, shapes or {})
-        _bind_shapes(model, shapes or {})
+        _bind_shapes(model, dict(zip(names, model.inputs, strict=True)), shapes or {})
         compiled = _compile(core, model, settings, cache_dir=cache_dir)
         return OpenVinoSession(
             compiled, inputs=inputs, names=names, facts={"runtime": f"openvino {ov.__version__}", "cached": cache_dir is not None}
@@ -158,29 +166,39 @@ def _variant(threads: int, precision: Precision) -> SettingsVariant:
 
 def _read(core: Any, artifact: Path) -> Any:
     try:
-        return core.read_model(str(artifact))
+        model = core.read_model(str(artifact))
     except Exception as error:  # the runtime raises plain RuntimeError
         raise _load_error(error) from error
+    for port in (*model.inputs, *model.outputs):
+        if not port.get_names():
+            port.get_tensor().set_names({port.get_node().get_friendly_name()})
+    return model
 
 
-def _refuse_text(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+def _refuse_unreadable(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+    """A type that numpy does not have is given back as another one of its size, with other numbers."""
     for tensor in (*inputs, *outputs):
         if tensor.dtype == "string":
             raise Unsupported(f"{tensor.name!r} holds text, which OpenVINO cannot take: use another backend.")
+        if tensor.dtype not in NUMPY_TYPES:
+            raise Unsupported(
+                f"{tensor.name!r} holds {tensor.dtype}, which OpenVINO cannot exchange with numpy: export the model with float32 inputs and "
+                "outputs."
+            )
 
 
-def _bind_shapes(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _bind_shapes(model: Any, ports: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
     if not shapes:
         return
     try:
-        model.reshape({name: list(shape) for name, shape in shapes.items()})
+        model.reshape({ports[name]: list(shape) for name, shape in shapes.items()})
     except Exception as error:  # the runtime raises plain RuntimeError
         bound = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
         raise InputRefused(f"The model cannot take {bound}: {_last_line(error)}") from error
 
 
 def _compile(core: Any, model: Any, settings: BackendSettings, *, cache_dir: Path | None) -> Any:
-    properties = _properties(settings, cache_dir=cache_dir)
+    properties = compile_properties(settings, cache_dir=cache_dir)
     try:
         return core.compile_model(model, settings.device, properties)
     except Exception as error:  # the runtime raises plain RuntimeError
@@ -190,7 +208,7 @@ def _compile(core: Any, model: Any, settings: BackendSettings, *, cache_dir: Pat
         raise _load_error(error) from error
 
 
-def _properties(settings: BackendSettings, *, cache_dir: Path | None) -> dict[str, str]:
+def compile_properties(settings: BackendSettings, *, cache_dir: Path | None) -> dict[str, str]:
     """Precision is always stated: left to itself the runtime converts down wherever the host has the units for it."""
     stated = next((key for key in settings.extra if key in OWN_SETTINGS), None)
     if stated:
@@ -215,13 +233,31 @@ def _runtime_facts(compiled: Any) -> dict[str, Any]:
         key.lower(): _property(compiled, key)
         for key in ("INFERENCE_NUM_THREADS", "NUM_STREAMS", "EXECUTION_MODE_HINT", "EXECUTION_DEVICES")
     }
-    precisions_run: Counter[str] = Counter()
-    for node in compiled.get_runtime_model().get_ops():
+    precisions_run = Counter(node.get_rt_info()["runtimePrecision"].astype(str) for node in _executed_ops(compiled))
+    return {**facts, "precision": _precision_name(compiled), "runtime_precisions": dict(precisions_run.most_common())}
+
+
+def _executed_ops(compiled: Any) -> list[Any]:
+    """Nodes of the runtime's graph that compute something."""
+    found = []
+    for node in compiled.get_runtime_model().get_ordered_ops():
         info = node.get_rt_info()
         is_executed = node.get_type_name() == "ExecutionNode" and "runtimePrecision" in info and "layerType" in info
         if is_executed and info["layerType"].astype(str) != "Const":
-            precisions_run[info["runtimePrecision"].astype(str)] += 1
-    return {**facts, "precision": _precision_name(compiled), "runtime_precisions": dict(precisions_run.most_common())}
+            found.append(node)
+    return found
+
+
+def _executed(node: Any, times_us: Mapping[str, float]) -> ExecutedNode:
+    info = node.get_rt_info()
+    layers = info["originalLayersNames"].astype(str) if "originalLayersNames" in info else ""
+    return ExecutedNode(
+        name=node.get_friendly_name(),
+        kind=info["layerType"].astype(str),
+        precision=info["runtimePrecision"].astype(str),
+        layers=tuple(layer for layer in layers.split(",") if layer),
+        time_us=times_us.get(node.get_friendly_name()),
+    )
 
 
 def _property(compiled: Any, key: str) -> Any:
@@ -265,6 +301,18 @@ def _last_line(error: Exception) -> str:
     ]
     text = " ".join(lines[-3:]) or type(error).__name__
     return text if len(text) <= 400 else text[:397] + "..."
+
+
+def _input_names(model: Any, artifact: Path) -> list[str]:
+    """The runtime renames an ONNX input that is passed straight on after the output it becomes; its own name is in the file."""
+    names = [port.get_any_name() for port in model.inputs]
+    if artifact.suffix != ".onnx" or not {port.get_any_name() for port in model.outputs}.intersection(names):
+        return names
+    with mapped(artifact) as view:
+        main = walk(view).main
+    stored = {tensor.name for tensor in main.initializers}
+    declared = [port.name for port in main.inputs if port.name not in stored]
+    return declared if len(declared) == len(names) else names
 
 
 def _tensor(port: Any) -> TensorSpec:

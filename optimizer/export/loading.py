@@ -1,35 +1,77 @@
-"""How to load a bundle: a few lines of Python with exactly the settings that were measured."""
+"""README.txt of a bundle: what is inside, how to serve, replay and load it with exactly the settings that were measured."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from optimizer.specs import BackendSettings, Recipe
+from optimizer.export.contents import Described
+from optimizer.export.plan import ALL_REWRITES, ONNXRUNTIME, OPENVINO, SessionPlan
 
 
-def loading_notes(recipe: Recipe, *, entry: str, shapes: Mapping[str, Sequence[int]], runtimes: Mapping[str, str]) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Included:
+    """Which optional parts this bundle has; ``olive_missing`` says why there is no Olive config, empty when there is one."""
+
+    server: bool
+    triton: bool
+    ovms: bool
+    olive_missing: str
+
+
+def loading_notes(described: Described, *, included: Included, packages: Sequence[str]) -> str:
     """The text of README.txt."""
-    version = runtimes.get(recipe.backend, "")
-    bound = "\n".join(f"  {json.dumps(name)}: {list(shape)}" for name, shape in shapes.items()) or "  as the model declares them"
-    code = {"onnxruntime": _onnxruntime, "openvino": _openvino}.get(recipe.backend, _other)
+    recipe = described.recipe
+    version = described.runtimes.get(recipe.backend, "")
+    bound = "\n".join(f"  {json.dumps(name)}: {list(shape)}" for name, shape in described.shapes.items()) or "  as the model declares them"
+    code = {ONNXRUNTIME: _onnxruntime, OPENVINO: _openvino}.get(recipe.backend, _other)
     return (
         "A model bundle made by Parka\n"
         "============================\n\n"
         f"Recipe: {recipe.label}\n"
         f"Runtime: {recipe.backend}{' ' + version if version else ''}\n"
-        f"Model: {entry}\n"
+        f"Model: {described.entry}\n"
         f"Measured with these input shapes:\n{bound}\n\n"
-        "recipe.json holds the passes and settings, measurements.json what was measured and against what.\n"
-        "The numbers hold for these settings on that machine; other settings or hardware need their own measurement.\n\n"
+        "recipe.json holds the passes and settings, measurements.json what was measured, where and against what. The numbers hold for\n"
+        "these settings on that machine; other settings or hardware need their own measurement:\n\n"
+        "    parka-optimize replay BUNDLE\n\n"
+        f"samples/ holds {described.samples} of the inputs it was measured with (inputs.npz, first axis counting examples) and the model's own\n"
+        "outputs (outputs.npz, named output/example in the order of recipe.json). Look at them before you hand the bundle on.\n\n"
+        f"{_parts(included, packages)}"
         "Load it with Python:\n\n"
-        f"{code(recipe, entry=entry, shapes=shapes)}"
+        f"{code(described)}"
     )
 
 
-def _onnxruntime(recipe: Recipe, *, entry: str, shapes: Mapping[str, Sequence[int]]) -> str:
-    settings = recipe.settings
+def _parts(included: Included, packages: Sequence[str]) -> str:
+    parts = [f"requirements.txt pins the {len(packages)} packages it needs: pip install -r requirements.txt\n"]
+    if included.server:
+        parts.append(
+            "Serve it (loopback by default, no authentication), or compare it with the samples:\n\n"
+            "    python serve.py --port 8080\n    python serve.py --check\n    docker build -t model . && docker run -p 127.0.0.1:8080:8080 model\n"
+        )
+    if included.triton:
+        parts.append("Triton: sh triton/make.sh, then tritonserver --model-repository=triton\n")
+    else:
+        parts.append("Triton: left out; its ONNX Runtime backend cannot serve this recipe's runtime, device or tensor types.\n")
+    if included.ovms:
+        parts.append("OpenVINO Model Server (2025 or later): sh ovms/make.sh, then ovms --config_path ovms/config.json --rest_port 8000\n")
+    else:
+        parts.append("OpenVINO Model Server: left out; this recipe was not measured with OpenVINO.\n")
+    if included.olive_missing:
+        parts.append(f"Olive: left out; {included.olive_missing}.\n")
+    else:
+        parts.append(
+            "Olive: put the untouched model beside olive.json as original.onnx and run olive run --config olive.json (Olive 0.13). Static\n"
+            "quantization reads your calibration examples as raw files, one folder per input below calibration/.\n"
+        )
+    return "\n".join(parts) + "\n"
+
+
+def _onnxruntime(described: Described) -> str:
+    plan = described.session
     lines = [
         "import os",
         "",
@@ -37,47 +79,38 @@ def _onnxruntime(recipe: Recipe, *, entry: str, shapes: Mapping[str, Sequence[in
         "import onnxruntime as ort",
         "",
         "options = ort.SessionOptions()",
+        f"options.intra_op_num_threads = {plan.threads}",
     ]
-    if settings.threads is not None:
-        lines.append(f"options.intra_op_num_threads = {settings.threads}")
-    if settings.spinning is not None:
-        lines.append(f'options.add_session_config_entry("session.intra_op.allow_spinning", "{int(settings.spinning)}")')
-    provider = settings.provider or "CPUExecutionProvider"
+    if plan.graph_level != ALL_REWRITES:
+        lines.append(f"options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, {json.dumps(plan.graph_level)})")
+    lines += [f"options.add_session_config_entry({json.dumps(key)}, {json.dumps(value)})" for key, value in plan.config.items()]
     lines += [
-        f"session = ort.InferenceSession({json.dumps(entry)}, options, providers=[{json.dumps(provider)}])",
-        f"outputs = session.run(None, {{{_feeds(shapes)}}})",
+        f"session = ort.InferenceSession({json.dumps(described.entry)}, options, providers={_providers(plan)})",
+        f"outputs = session.run(None, {{{_feeds(described.shapes)}}})",
     ]
     return _indented(lines)
 
 
-def _openvino(recipe: Recipe, *, entry: str, shapes: Mapping[str, Sequence[int]]) -> str:
-    settings = recipe.settings
-    bound = ", ".join(f"{json.dumps(name)}: {list(shape)}" for name, shape in shapes.items())
-    lines = ["import openvino as ov", "", "core = ov.Core()", f"model = core.read_model({json.dumps(entry)})"]
+def _providers(plan: SessionPlan) -> str:
+    return repr([(name, options) if options else name for name, options in plan.providers])
+
+
+def _openvino(described: Described) -> str:
+    plan = described.session
+    bound = ", ".join(f"{json.dumps(name)}: {list(shape)}" for name, shape in described.shapes.items())
+    lines = ["import openvino as ov", "", "core = ov.Core()", f"model = core.read_model({json.dumps(described.entry)})"]
     lines += [f"model.reshape({{{bound}}})"] if bound else []
     lines += [
-        f'compiled = core.compile_model(model, "{settings.device}", {{',
-        *(f"    {json.dumps(key)}: {json.dumps(value)}," for key, value in openvino_properties(settings).items()),
+        f"compiled = core.compile_model(model, {json.dumps(plan.device)}, {{",
+        *(f"    {json.dumps(key)}: {json.dumps(value)}," for key, value in plan.properties.items()),
         "})",
-        f"outputs = compiled({{{_feeds(shapes)}}})",
+        f"outputs = compiled({{{_feeds(described.shapes)}}})",
     ]
     return _indented(lines)
 
 
-def openvino_properties(settings: BackendSettings) -> dict[str, str]:
-    """The properties that were set while measuring."""
-    chosen = {
-        "PERFORMANCE_HINT": "LATENCY" if settings.streams == 1 else "THROUGHPUT",
-        "INFERENCE_PRECISION_HINT": settings.precision.value,
-        "NUM_STREAMS": str(settings.streams),
-    }
-    if settings.threads is not None:
-        chosen["INFERENCE_NUM_THREADS"] = str(settings.threads)
-    return {**chosen, **settings.extra}
-
-
-def _other(recipe: Recipe, *, entry: str, shapes: Mapping[str, Sequence[int]]) -> str:
-    return f"  Open {entry} with {recipe.backend} and the settings of recipe.json.\n"
+def _other(described: Described) -> str:
+    return f"  Open {described.entry} with {described.recipe.backend} and the settings of recipe.json.\n"
 
 
 def _feeds(shapes: Mapping[str, Sequence[int]]) -> str:

@@ -21,11 +21,15 @@ LABEL = "label"
 def ingest_model(context: ChildContext) -> dict[str, Any]:
     """Inspect the bind ``upload``; the folder for loaders is written to ``out_dir/model``.
 
-    Params: ``bindings`` (symbol -> size), ``file_name`` (the name the user gave), both optional. Returns ``{"card": ...}``.
+    Params, all optional: ``bindings`` (symbol -> size), ``file_name`` (the name the user gave), ``beside`` (``upload`` is a folder
+    that holds one model and its external data). Returns ``{"card": ...}``.
     Raises InputError with the codes of security.md 3.2 and 3.3.
     """
-    prepared = prepare(context.path("upload"), context.out_dir / "model", file_name=context.params.get("file_name") or "")
-    card = inspect_model(prepared.entry, bindings=context.params.get("bindings") or {}, warnings=prepared.warnings)
+    params = context.params
+    prepared = prepare(
+        context.path("upload"), context.out_dir / "model", file_name=params.get("file_name") or "", beside=bool(params.get("beside"))
+    )
+    card = inspect_model(prepared.entry, bindings=params.get("bindings") or {}, warnings=prepared.warnings)
     return {"card": to_jsonable(card)}
 
 

@@ -7,6 +7,8 @@ from collections import Counter
 
 from optimizer.formats.onnx_facts import ModelFacts, NodeFact, ValueFact
 from optimizer.formats.onnx_rules import plain_domain
+from optimizer.formats.onnx_tensors import tensor_values
+from optimizer.formats.protobuf import Reader
 from optimizer.formats.shapes import Inferred
 
 CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
@@ -48,6 +50,21 @@ def is_quantized(facts: ModelFacts) -> bool:
 def uses(facts: ModelFacts, operators: frozenset[str]) -> bool:
     """Some node of the standard domain is one of these."""
     return any(node.op_type in operators and not plain_domain(node.domain) for node in facts.nodes())
+
+
+def drops_at_random(facts: ModelFacts, reader: Reader) -> bool:
+    """A Dropout in training mode, or one whose mode is decided while the model runs."""
+    nodes = [node for node in facts.nodes() if node.op_type == "Dropout" and not plain_domain(node.domain)]
+    modes = {node.inputs[2] for node in nodes if len(node.inputs) > 2 and node.inputs[2]}
+    return bool(modes - _switched_off(facts, reader)) if modes else False
+
+
+def _switched_off(facts: ModelFacts, reader: Reader) -> set[str]:
+    """Names of the constants that are a single False."""
+    constants = {tensor.name: tensor for graph in facts.graphs for tensor in graph.initializers}
+    constants |= {node.outputs[0]: node.tensors[0][1] for node in facts.nodes() if node.op_type == "Constant" and node.tensors}
+    flags = {name: tensor_values(reader, tensor, most=1) for name, tensor in constants.items() if tensor.dtype == "bool"}
+    return {name for name, flag in flags.items() if flag is not None and not flag.any()}
 
 
 def has_open_loop(facts: ModelFacts) -> bool:

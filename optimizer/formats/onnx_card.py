@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,9 +9,18 @@ from pathlib import Path
 
 import onnx
 
-from optimizer.errors import InputError
 from optimizer.formats import graph_traits as traits
-from optimizer.formats.bindings import anonymous, bound_shapes, named_dims, resolved_bindings
+from optimizer.formats.bindings import anonymous, named_dims
+from optimizer.formats.card_parts import (
+    MAX_OPERATORS,
+    MAX_TEXT,
+    MAX_WARNINGS,
+    bound_card,
+    known_ports,
+    model_digest,
+    model_files,
+    trait_warnings,
+)
 from optimizer.formats.external_data import external_files
 from optimizer.formats.flops import PICKS, VIEWS, node_flops
 from optimizer.formats.onnx_facts import ModelFacts, ValueFact
@@ -23,15 +31,11 @@ from optimizer.formats.shapes import MAX_NODES, Inferred, infer
 from optimizer.formats.task_guess import guess_task
 from optimizer.specs import ModelCard, TensorSpec
 
-MAX_TEXT = 1_024
 MAX_METADATA = 100
-MAX_OPERATORS = 1_000
-MAX_WARNINGS = 50
-PIECE = 4 << 20
 ASCII = "".join(chr(code) for code in range(32, 127))
 
 
-def inspect_model(entry: Path, *, bindings: Mapping[str, int] | None = None, warnings: tuple[str, ...] = ()) -> ModelCard:
+def inspect_onnx(entry: Path, *, bindings: Mapping[str, int] | None = None, warnings: tuple[str, ...] = ()) -> ModelCard:
     """The card of the model at ``entry``, with FLOPs and traffic at ``bindings`` (defaults fill what is left open).
 
     ``warnings`` are put first. Nothing is executed. Raises InputError with the codes of security.md 3.2, and
@@ -39,16 +43,17 @@ def inspect_model(entry: Path, *, bindings: Mapping[str, int] | None = None, war
     """
     facts = checked_facts(entry)
     card = _structure(entry, facts)
-    card, shapes, doubts = _bound(card, bindings or {})
+    card, shapes, doubts = bound_card(card, bindings or {})
     notes = [*warnings, *rule_warnings(facts), *_unknown_operators(facts), *doubts]
     with mapped(entry) as view:
         reader = reader_of(view)
         inferred = infer(facts, reader, shapes) if shapes and facts.node_count <= MAX_NODES else Inferred()
-        card = replace(card, vocabularies=_known_ports(card, traits.vocabularies(facts, inferred)))
+        card = replace(card, random=card.random or traits.drops_at_random(facts, reader))
+        card = replace(card, vocabularies=known_ports(card, traits.vocabularies(facts, inferred)))
         flops, traffic, reason = _work(facts, inferred)
-    card = replace(card, flops=flops, traffic_bytes=traffic, task=guess_task(card, facts, inferred.dims))
+    card = replace(card, flops=flops, traffic_bytes=traffic, task=guess_task(card, _makers(facts), inferred.dims))
     notes += [reason] if reason else []
-    return replace(card, warnings=tuple(note[:MAX_TEXT] for note in [*notes, *_trait_warnings(card)][:MAX_WARNINGS]))
+    return replace(card, warnings=tuple(note[:MAX_TEXT] for note in [*notes, *trait_warnings(card)][:MAX_WARNINGS]))
 
 
 def _structure(entry: Path, facts: ModelFacts) -> ModelCard:
@@ -57,8 +62,9 @@ def _structure(entry: Path, facts: ModelFacts) -> ModelCard:
     files = external_files(facts.externals())
     operators = Counter(_operator(node.op_type, node.domain) for node in facts.nodes())
     metadata = {key[:MAX_TEXT]: value[:MAX_TEXT] for key, value in list(facts.metadata.items())[:MAX_METADATA]}
+    size_bytes = sum(path.stat().st_size for path in model_files(entry, files))
     return ModelCard(
-        format="onnx", entry=entry.name, sha256=_digest(entry, files), size_bytes=sum(path.stat().st_size for path in _files(entry, files)),
+        format="onnx", entry=entry.name, sha256=model_digest(entry, files), size_bytes=size_bytes,
         producer=f"{facts.producer_name} {facts.producer_version}".strip()[:MAX_TEXT], ir_version=facts.ir_version,
         opset=facts.opsets.get("", facts.opsets.get("ai.onnx", 0)),
         domains={(plain_domain(domain) or "ai.onnx")[:MAX_TEXT]: version for domain, version in list(facts.opsets.items())[:MAX_METADATA]},
@@ -72,6 +78,10 @@ def _structure(entry: Path, facts: ModelFacts) -> ModelCard:
     )  # fmt: skip
 
 
+def _makers(facts: ModelFacts) -> dict[str, str]:
+    return {name: node.op_type for node in facts.main.nodes for name in node.outputs}
+
+
 def _operator(op_type: str, domain: str) -> str:
     plain = plain_domain(domain)
     return (f"{plain}.{op_type}" if plain else op_type)[:MAX_TEXT]
@@ -83,39 +93,6 @@ def _port(port: ValueFact, *, of_input: bool) -> TensorSpec:
     shape = tuple(dim[:MAX_TEXT] if isinstance(dim, str) else dim for dim in shape)
     dtype = (port.dtype or "unknown") if port.kind == "tensor" else port.kind
     return TensorSpec(name=port.name, dtype=dtype, shape=shape, ranked=port.dims is not None)
-
-
-def _files(entry: Path, external: tuple[str, ...]) -> list[Path]:
-    return [entry, *(entry.parent / name for name in external)]
-
-
-def _digest(entry: Path, external: tuple[str, ...]) -> str:
-    """sha256 of the entry file; with external data, of the list of all files with theirs."""
-    digests = [_file_digest(path) for path in _files(entry, external)]
-    if not external:
-        return digests[0]
-    lines = "".join(f"{digest}  {name}\n" for digest, name in zip(digests, ["", *external], strict=True))
-    return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _bound(card: ModelCard, bindings: Mapping[str, int]) -> tuple[ModelCard, dict[str, tuple[int, ...]], list[str]]:
-    """The card with its bindings and the input shapes; inputs that cannot be fed are a warning unless the caller bound something."""
-    try:
-        return replace(card, bindings=resolved_bindings(card, bindings)), bound_shapes(card, bindings), []
-    except InputError as error:
-        if bindings:
-            raise
-        return card, {}, [error.message]
-
-
-def _known_ports(card: ModelCard, rows: dict[str, int]) -> dict[str, int]:
-    names = {tensor.name for tensor in card.inputs}
-    return {name: count for name, count in rows.items() if name in names}
 
 
 def _work(facts: ModelFacts, inferred: Inferred) -> tuple[int | None, int | None, str]:
@@ -168,14 +145,3 @@ def _unknown_operators(facts: ModelFacts) -> list[str]:
         op for domain, op in used if domain != "com.microsoft" and not onnx.defs.has(op, opsets.get(domain, 1), domain)
     )  # fmt: skip
     return [f"The operator {op[:80]!r} is not part of opset {opsets.get('', 0)}; backends will refuse the model." for op in missing[:5]]
-
-
-def _trait_warnings(card: ModelCard) -> list[str]:
-    notes = []
-    if card.random:
-        notes.append("The model draws random numbers: its outputs cannot be compared element by element.")
-    if card.data_dependent_shapes:
-        notes.append("The size of an output depends on the data: time varies with the inputs.")
-    if card.quantized:
-        notes.append("The model is already quantised: further quantisation brings little.")
-    return notes

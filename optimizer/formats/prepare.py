@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from optimizer.errors import InputError
 from optimizer.formats.external_data import check_external, external_files, missing
-from optimizer.formats.huggingface import CONFIG, FolderSource, is_model_folder, take_folder
+from optimizer.formats.huggingface import is_model_folder
+from optimizer.formats.huggingface_bundle import hugging_face_from_folder, hugging_face_from_zip
 from optimizer.formats.onnx_facts import ModelFacts
 from optimizer.formats.onnx_graph import CAPS, mapped, walk
 from optimizer.formats.onnx_rules import check_rules
+from optimizer.formats.openvino_bundle import ir_from_file, ir_from_zip
+from optimizer.formats.openvino_rules import WEIGHTS_SUFFIX, description_missing
+from optimizer.formats.placing import PreparedModel, copy_private, left_out
 from optimizer.formats.refusals import refusal
-from optimizer.formats.sniff import FileKind, check_name, magic_kind, sniff
+from optimizer.formats.sniff import HEAD_BYTES, FileKind, check_name, magic_kind, sniff
 from optimizer.formats.zip_reader import Archive, Member, extract, open_archive
-from optimizer.units import MIB
 
 ENTRY = "model.onnx"
-PIECE = 4 * MIB
 LITTER = ("__MACOSX/", ".DS_Store", "Thumbs.db", "desktop.ini")
+READ = frozenset({FileKind.ONNX, FileKind.ZIP, FileKind.OPENVINO_IR, FileKind.HUGGING_FACE})
 NESTED = frozenset({FileKind.ZIP, FileKind.ARCHIVE})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedModel:
-    """The entry file in its folder, and what of the bundle was left out."""
-
-    entry: Path
-    warnings: tuple[str, ...] = ()
 
 
 def prepare_model(upload: Path, target_dir: Path, *, file_name: str = "", beside: bool = False) -> Path:
@@ -39,25 +32,29 @@ def prepare_model(upload: Path, target_dir: Path, *, file_name: str = "", beside
 def prepare(upload: Path, target_dir: Path, *, file_name: str = "", beside: bool = False) -> PreparedModel:
     """Check an upload by content and copy what the model needs into the empty folder ``target_dir``.
 
-    ``upload`` is an .onnx, or a zip with one or with a Hugging Face folder; with ``beside``, for files of the user's own machine,
-    external data may also lie in the folder of the .onnx, and ``upload`` may be that folder or a Hugging Face folder. ``file_name`` is the name the user gave, if it differs.
-    Raises InputError with the codes of security.md 3.2 and 3.3.
+    ``upload`` is an .onnx, an OpenVINO .xml, or a zip with one or with a Hugging Face folder; with ``beside``, for files of the
+    user's own machine, external data and weights may also lie in the folder of the model, and ``upload`` may be that folder.
+    ``file_name`` is the name the user gave, if it differs. Raises InputError with the codes of security.md 3.2 and 3.3.
     """
     target_dir.mkdir(parents=True, exist_ok=True)
     if upload.is_dir():
-        names = {path.name for path in upload.iterdir() if path.is_file()}
-        if is_model_folder(names) and not any(name.endswith(".onnx") for name in names):
-            return _from_folder(upload, names, target_dir)
+        if not _described_in(upload) and is_model_folder({path.name for path in upload.iterdir() if path.is_file()}):
+            return hugging_face_from_folder(upload, target_dir)
         upload = _only_model_of(upload)
     kind = sniff(upload)
-    if kind not in (FileKind.ONNX, FileKind.ZIP, FileKind.HUGGING_FACE):
+    if kind not in READ:
         raise refusal(kind, file_name or upload.name)
     check_name(kind, file_name or upload.name)
-    if kind is FileKind.HUGGING_FACE:
-        return _from_folder_zip(upload, target_dir)
-    if kind is FileKind.ZIP:
-        return _from_zip(upload, target_dir)
+    if magic_kind(_head(upload)) is FileKind.ZIP:
+        return _from_zip(upload, target_dir, kind=kind)
+    if kind is FileKind.OPENVINO_IR:
+        return ir_from_file(upload, target_dir, file_name=file_name or upload.name, beside=beside)
     return _from_file(upload, target_dir, beside=beside)
+
+
+def _head(upload: Path) -> bytes:
+    with upload.open("rb") as file:
+        return file.read(HEAD_BYTES)
 
 
 def checked_facts(entry: Path) -> ModelFacts:
@@ -78,14 +75,26 @@ def _walked(entry: Path) -> ModelFacts:
     return facts
 
 
+def _described_in(folder: Path) -> list[Path]:
+    """The .onnx files of a folder, or else its OpenVINO descriptions."""
+    graphs = [path for path in sorted(folder.glob("*.onnx")) if path.is_file()]
+    return graphs or [path for path in sorted(folder.glob("*.xml")) if path.is_file() and sniff(path) is FileKind.OPENVINO_IR]
+
+
 def _only_model_of(folder: Path) -> Path:
-    models = sorted(folder.glob("*.onnx"))
+    models = _described_in(folder)
+    if not models and (weights := sorted(folder.glob("*.bin"))):
+        raise description_missing(weights[0].name)
     return models[_only_one([model.name for model in models], where="folder")]
 
 
 def _only_one(names: list[str], *, where: str) -> int:
     if not names:
-        raise InputError("format.no_model", f"The {where} holds no .onnx file; add the model exported to ONNX.")
+        raise InputError(
+            "format.no_model",
+            f"The {where} holds no .onnx file; add the model exported to ONNX, an OpenVINO .xml with its .bin, or a Hugging Face "
+            "config.json with its model.safetensors.",
+        )
     if len(names) > 1:
         listed = ", ".join(name[-60:] for name in names[:5])
         raise InputError("format.many_models", f"The {where} holds {len(names)} .onnx files ({listed}); keep the one to optimise.")
@@ -97,7 +106,7 @@ def _from_file(upload: Path, target_dir: Path, *, beside: bool) -> PreparedModel
         with mapped(upload):
             pass
     entry = target_dir / ENTRY
-    _copy(upload, entry)
+    copy_private(upload, entry)
     needed = external_files(_walked(entry).externals())
     if needed and not beside:
         raise missing(needed[0])
@@ -110,13 +119,19 @@ def _from_file(upload: Path, target_dir: Path, *, beside: bool) -> PreparedModel
 def _copy_beside(source: Path, target: Path) -> None:
     if not source.is_file():
         raise missing(source.name)
-    _copy(source, target)
+    copy_private(source, target)
 
 
-def _from_zip(upload: Path, target_dir: Path) -> PreparedModel:
+def _from_zip(upload: Path, target_dir: Path, *, kind: FileKind) -> PreparedModel:
     with open_archive(upload) as archive:
         files = [member for member in archive.files() if not _is_litter(member.name)]
+        if kind is FileKind.OPENVINO_IR:
+            # the first bytes of raw weights may be any, those of an archive too
+            _refuse_nested(archive, [member for member in files if not member.name.lower().endswith(WEIGHTS_SUFFIX)])
+            return ir_from_zip(archive, files, target_dir)
         _refuse_nested(archive, files)
+        if kind is FileKind.HUGGING_FACE:
+            return hugging_face_from_zip(archive, files, target_dir)
         models = [member for member in files if member.name.lower().endswith(".onnx")]
         model = models[_only_one([member.name for member in models], where="zip")]
         entry = target_dir / ENTRY
@@ -131,25 +146,7 @@ def _from_zip(upload: Path, target_dir: Path) -> PreparedModel:
             extract(archive, member, _place(target_dir, location))
     checked_facts(entry)
     used = {model.name, *(prefix + location for location in needed)}
-    return PreparedModel(entry=entry, warnings=_left_out([member.name for member in files if member.name not in used]))
-
-
-def _from_folder(folder: Path, names: set[str], target_dir: Path) -> PreparedModel:
-    take_folder(FolderSource(names=names, copy=lambda name, target: _copy(folder / name, target)), target_dir)
-    return PreparedModel(entry=target_dir / CONFIG)
-
-
-def _from_folder_zip(upload: Path, target_dir: Path) -> PreparedModel:
-    """The folder of the outermost configuration; tools keep those of parts in folders below it."""
-    with open_archive(upload) as archive:
-        files = [member for member in archive.files() if not _is_litter(member.name)]
-        _refuse_nested(archive, files)
-        configs = [member.name for member in files if member.name.rsplit("/", 1)[-1] == CONFIG]
-        prefix = min(configs, key=lambda name: (name.count("/"), name))[: -len(CONFIG)]
-        inside = {member.name.removeprefix(prefix): member for member in files if member.name.startswith(prefix)}
-        taken = take_folder(FolderSource(names=inside, copy=lambda name, target: extract(archive, inside[name], target)), target_dir)
-    used = {prefix + name for name in taken}
-    return PreparedModel(entry=target_dir / CONFIG, warnings=_left_out([member.name for member in files if member.name not in used]))
+    return PreparedModel(entry=entry, warnings=left_out([member.name for member in files if member.name not in used]))
 
 
 def _is_litter(name: str) -> bool:
@@ -178,18 +175,3 @@ def _place(target_dir: Path, location: str) -> Path:
     target = target_dir / location
     target.parent.mkdir(parents=True, exist_ok=True)
     return target
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy bytes into a new private file; never a link."""
-    handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(handle, "wb") as out, source.open("rb") as file:
-        while piece := file.read(PIECE):
-            out.write(piece)
-
-
-def _left_out(names: list[str]) -> tuple[str, ...]:
-    if not names:
-        return ()
-    listed = ", ".join(name[-60:] for name in names[:5]) + (", …" if len(names) > 5 else "")
-    return (f"{len(names)} file{'s' if len(names) > 1 else ''} of the zip not needed by the model were left out: {listed}.",)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
+import lzma
 import os
 import pickletools
+import re
 import zlib
 from enum import StrEnum
 from pathlib import Path
@@ -30,8 +33,11 @@ class FileKind(StrEnum):
     ORT = "ort"
     TFLITE = "tflite"
     SAVED_MODEL = "saved_model"
+    FROZEN_GRAPH = "frozen_graph"
     COREML = "coreml"
     TORCH = "torch"
+    TORCHSCRIPT = "torchscript"
+    TORCH_EXPORT = "torch_export"
     KERAS = "keras"
     PICKLE = "pickle"
     ARCHIVE = "archive"
@@ -82,9 +88,16 @@ MAGICS: tuple[tuple[int, bytes, FileKind], ...] = (
 )
 OLD_PICKLE_STARTS = frozenset(bytes([opcode]) for opcode in b"(])}cISVFLNiXUGKMJT")
 AFTER_IR_VERSION = frozenset(bytes([tag]) for tag in (0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42, 0x72, 0xA2, 0xCA)) | {b""}
+LENGTH = rb"[\x80-\xff]{0,4}[\x01-\x7f]"
+FROZEN_NODE = re.compile(rb"\n" + LENGTH + rb"\n[\x01-\x7f][\w./-]+\x12[\x01-\x7f][A-Z]\w+", re.ASCII)
+"""A NodeDef: its name, then its operator."""
+CORE_ML_START = re.compile(rb"\x08[\x01-\x1f]\x12" + LENGTH + rb"[\nR]" + LENGTH + rb"\n", re.ASCII)
+"""The specification's version, then a description whose first member is an input or output."""
+MAX_XZ_BYTES = 64 << 20
 EXTENSIONS: dict[str, frozenset[FileKind]] = {
     ".onnx": frozenset({FileKind.ONNX}),
-    ".zip": frozenset({FileKind.ZIP, FileKind.NPZ, FileKind.TORCH, FileKind.KERAS, FileKind.HUGGING_FACE, FileKind.OPENVINO_IR}),
+    ".zip": frozenset({FileKind.ZIP, FileKind.NPZ, FileKind.OPENVINO_IR, FileKind.HUGGING_FACE}),
+    ".xml": frozenset({FileKind.OPENVINO_IR}),
     ".npz": frozenset({FileKind.NPZ}),
 }
 
@@ -108,6 +121,8 @@ def sniff(path: Path) -> FileKind:
     kind = magic_kind(head)
     if kind is FileKind.ZIP:
         return _zip_kind(path)
+    if kind is FileKind.ARCHIVE and _unpacks_to_pickle(head):
+        return FileKind.PICKLE
     if _ends_as_zip(tail):
         raise InputError("format.polyglot", "The file is a zip archive and something else at once; upload one plain file.")
     return kind or _kind_without_magic(head, size=size, last=tail[-1:])
@@ -150,17 +165,36 @@ def _zip_kind(path: Path) -> FileKind:
     last = {name.rsplit("/", 1)[-1] for name in names}
     if names and all(name.endswith(".npy") for name in names):
         return FileKind.NPZ
-    if {"data.pkl", "constants.pkl", "archive_format", ".format_version"} & last:
-        return FileKind.TORCH
+    kind = _torch_kind(names, last)
+    if kind is not None:
+        return kind
     if {"config.json", "metadata.json", "model.weights.h5"} <= last or any(name.endswith((".keras", ".h5")) for name in last):
         return FileKind.KERAS
     if any(name.endswith(".onnx") for name in last):
         return FileKind.ZIP
-    if "config.json" in last and any(name.endswith((".safetensors", ".bin")) for name in last):
-        return FileKind.HUGGING_FACE
-    if any(name.endswith(".xml") for name in last) and any(name.endswith(".bin") for name in last):
+    return _unpacked_kind(names, last)
+
+
+def _torch_kind(names: list[str], last: set[str]) -> FileKind | None:
+    """PyTorch's own archives: exported programs, TorchScript (which holds its code), pickled weights."""
+    if "serialized_exported_program.json" in last or ("archive_format" in last and any("models/" in name for name in names)):
+        return FileKind.TORCH_EXPORT
+    if "constants.pkl" in last and any(f"/{name}".find("/code/") >= 0 for name in names):
+        return FileKind.TORCHSCRIPT
+    return FileKind.TORCH if {"data.pkl", "constants.pkl", "archive_format", ".format_version"} & last else None
+
+
+def _unpacked_kind(names: list[str], last: set[str]) -> FileKind:
+    """Folders of other tools that somebody packed, told by the files they always hold."""
+    if {"saved_model.pb", "saved_model.pbtxt"} & last:
+        return FileKind.SAVED_MODEL
+    if any("com.apple.CoreML" in name or name.endswith(".mlmodel") for name in names):
+        return FileKind.COREML
+    if any(name.endswith(".xml") for name in last):
         return FileKind.OPENVINO_IR
-    return FileKind.ZIP
+    if any(name.endswith(".safetensors") for name in last) or ("config.json" in last and any(name.endswith(".bin") for name in last)):
+        return FileKind.HUGGING_FACE
+    return FileKind.OPENVINO_IR if any(name.endswith(".bin") for name in last) else FileKind.ZIP
 
 
 def _kind_without_magic(head: bytes, *, size: int, last: bytes) -> FileKind:
@@ -174,11 +208,16 @@ def _kind_without_magic(head: bytes, *, size: int, last: bytes) -> FileKind:
 
 
 def _protobuf_kind(head: bytes) -> FileKind:
-    """ONNX writes its IR version first; a TensorFlow SavedModel starts alike and names its serving tag."""
+    """ONNX writes its IR version first; a TensorFlow SavedModel starts alike and names its serving tag; Core ML starts alike and
+    goes on with a message where ONNX has its producer's name; a frozen TensorFlow graph starts with its first node."""
+    if FROZEN_NODE.match(head):
+        return FileKind.FROZEN_GRAPH
     if head[:1] != b"\x08" or head[1:2] in (b"", b"\x00"):
         return FileKind.UNKNOWN
     if head[1:3] == b"\x01\x12" and b"serve" in head:
         return FileKind.SAVED_MODEL
+    if CORE_ML_START.match(head):
+        return FileKind.COREML
     return FileKind.ONNX if head[2:3] in AFTER_IR_VERSION else FileKind.UNKNOWN
 
 
@@ -186,8 +225,8 @@ def _is_pickle(head: bytes, *, size: int, last: bytes) -> bool:
     """Protocol 2 and later start with 0x80; older ones are recognised by decoding opcodes, which executes nothing."""
     if head[:1] == b"\x80" and len(head) > 1 and 2 <= head[1] <= 5:
         return True
-    if head[:2] in (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda"):
-        return _inflates_to_pickle(head)
+    if head[:2] in (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda", b"]\x00"):
+        return _unpacks_to_pickle(head)
     if last != b"." or head[:1] not in OLD_PICKLE_STARTS:
         return False
     decoded = 0
@@ -199,12 +238,16 @@ def _is_pickle(head: bytes, *, size: int, last: bytes) -> bool:
     return decoded > 1
 
 
-def _inflates_to_pickle(head: bytes) -> bool:
-    """joblib writes pickles as zlib streams."""
-    try:
-        return zlib.decompressobj().decompress(head, 2)[:1] == b"\x80"
-    except zlib.error:
-        return False
+def _unpacks_to_pickle(head: bytes) -> bool:
+    """joblib packs pickles by zlib, gzip, bzip2 or xz; two bytes of the content decide."""
+    openers = (lambda: zlib.decompressobj(zlib.MAX_WBITS | 32), bz2.BZ2Decompressor, lambda: lzma.LZMADecompressor(memlimit=MAX_XZ_BYTES))
+    for opener in openers:
+        try:
+            if opener().decompress(head, 2)[:1] == b"\x80":
+                return True
+        except (zlib.error, OSError, lzma.LZMAError):
+            continue
+    return False
 
 
 def _starts_as_markup(head: bytes) -> bool:
@@ -213,7 +256,7 @@ def _starts_as_markup(head: bytes) -> bool:
 
 def _text_kind(head: bytes) -> FileKind:
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if b"<net " in head and start.startswith((b"<?xml", b"<net")):
+    if re.search(rb"<net[\s>]", head) and start.startswith((b"<?xml", b"<net", b"<!doctype net")):
         return FileKind.OPENVINO_IR
     if start.startswith((b"<!doctype html", b"<html", b"<head")):
         return FileKind.WEB_PAGE

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from optimizer.formats.onnx_facts import ModelFacts
 from optimizer.formats.roles import InputRole, role_of
 from optimizer.specs import ModelCard, TaskKind
 
 MAX_CLASSES = 25_000
 MIN_EMBEDDING = 64
 MIN_SEQUENCE_CLASSES = 20
+GRID_STRIDES = (8, 16, 32)
 SCORING = frozenset({"Softmax", "LogSoftmax", "Sigmoid"})
 EMBEDDING_NAMES = ("embed", "pool", "sentence", "feature", "hidden_state")
 
@@ -25,9 +25,8 @@ class _Output:
     maker: str
 
 
-def guess_task(card: ModelCard, facts: ModelFacts, dims: Mapping[str, tuple[int, ...]]) -> TaskKind:
-    """The task; generic when nothing speaks clearly. ``dims`` are known shapes of graph values."""
-    makers = {name: node.op_type for node in facts.main.nodes for name in node.outputs}
+def guess_task(card: ModelCard, makers: Mapping[str, str], dims: Mapping[str, tuple[int, ...]]) -> TaskKind:
+    """The task; generic when nothing speaks clearly. ``makers`` are the operators that make graph values, ``dims`` known shapes."""
     states = {target for _, target in card.state_pairs}
     outputs = [
         _Output(name=tensor.name, dims=_dims(tensor.name, tensor.shape, dims), maker=makers.get(tensor.name, ""))
@@ -37,9 +36,36 @@ def guess_task(card: ModelCard, facts: ModelFacts, dims: Mapping[str, tuple[int,
     reads_tokens = any(role_of(card, tensor) is InputRole.TOKENS for tensor in card.inputs)
     if reads_tokens:
         return _text_task(card, outputs)
+    if _finds_boxes(card, outputs, dims):
+        return TaskKind.DETECTION
     if len(outputs) != 1:
         return TaskKind.GENERIC
     return _single_output_task(card, outputs[0])
+
+
+def _finds_boxes(card: ModelCard, outputs: list[_Output], dims: Mapping[str, tuple[int, ...]]) -> bool:
+    """An image in, and either boxes with scores and labels by name, or one output with as many anchors as the image has cells."""
+    images = [tensor for tensor in card.inputs if role_of(card, tensor).is_image]
+    if len(images) != 1:
+        return False
+    names = " ".join(tensor.name.lower() for tensor in card.outputs)
+    if len(card.outputs) in (3, 4) and "box" in names and "score" in names and ("label" in names or "class" in names):
+        return True
+    if len(outputs) != 1 or len(outputs[0].dims) != 3:
+        return False
+    if card.metadata.get("task") == "detect":
+        return True
+    cells = _cells(_dims(images[0].name, images[0].shape, dims))
+    _, first, second = outputs[0].dims
+    has_anchors = (second == cells and 5 <= first < second) or (first in (cells, 3 * cells) and 5 < second < first)
+    return cells > 0 and has_anchors
+
+
+def _cells(image: tuple[int, ...]) -> int:
+    """Cells of the usual three grids (every 8, 16 and 32 pixels) over an image [batch, 3, height, width]; 0 for another layout."""
+    if len(image) != 4 or min(image[2:]) < 32 or any(size % 32 for size in image[2:]):
+        return 0
+    return sum((image[2] // stride) * (image[3] // stride) for stride in GRID_STRIDES)
 
 
 def _dims(name: str, declared: tuple[int | str | None, ...], known: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:

@@ -143,7 +143,8 @@ def _class_of(config: Mapping[str, Any]) -> tuple[Family, Head, str]:
     raise InputError(
         "huggingface.architecture",
         f"The architecture {(name or str(config.get('model_type')))[:80]!r} is not supported yet. Supported are {known} and their "
-        "forms for sequence classification, token classification and masked words; export others to ONNX.",
+        "forms for sequence classification, token classification and masked words; of others run "
+        "'optimum-cli export onnx --model DIR out' and upload out/model.onnx.",
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from optimizer.kpis import kpi
 from optimizer.measure import fidelity_rules as rules
+from optimizer.measure.detections import Boxes
 from optimizer.measure.estimate import Estimate
 from optimizer.measure.fidelity_tallies import OutputTally, Sequences, TopClasses, Vectors
 from optimizer.measure.percentile import independent_percentile_interval
@@ -61,8 +62,11 @@ def equal_share(tallies: Sequence[OutputTally]) -> Measurement:
     return wilson(int(together.sum()), len(together)).measurement(rules.TOP1)
 
 
-def top1_agreement(classes: TopClasses) -> Measurement:
-    """Share of rows with the same top class."""
+def top1_agreement(classes: TopClasses, *, clustered: bool = False) -> Measurement:
+    """Share of rows with the same top class; ``clustered`` where the rows of one example are the steps of a stream."""
+    if clustered:
+        same = [int((one == other).sum()) for one, other in zip(classes.reference, classes.candidate, strict=True)]
+        return clustered_share(same, [one.size for one in classes.reference]).measurement(rules.TOP1)
     ours, theirs = np.concatenate(classes.reference), np.concatenate(classes.candidate)
     return wilson(int((ours == theirs).sum()), len(ours)).measurement(rules.TOP1)
 
@@ -104,22 +108,35 @@ def nearest(similar: Floats) -> Array:
 
 
 def sequence_measurements(sequences: Sequences) -> tuple[Measurement, ...]:
-    """Share of equal decoded strings and of agreeing steps; steps of one example are worth less than independent ones."""
+    """Agreement of characters, where the original reads any; shares of equal decoded strings and of agreeing steps."""
     exact = wilson(sum(sequences.exact), len(sequences.exact)).measurement(rules.EXACT)
-    return exact, _clustered_share(sequences.steps_agreed, sequences.steps).measurement(rules.STEPS)
+    steps = clustered_share(sequences.steps_agreed, sequences.steps).measurement(rules.STEPS)
+    if not any(sequences.characters):
+        return exact, steps
+    right = np.subtract(sequences.characters, sequences.edits).tolist()
+    return clustered_share(right, sequences.characters).measurement(rules.CHARACTERS), exact, steps
 
 
-def _clustered_share(agreed: Sequence[int], sizes: Sequence[int]) -> Estimate:
-    """Wilson on the design-effect sample size; without any variation a step counts no more than its example."""
-    total, examples = sum(sizes), len(sizes)
-    share = sum(agreed) / total
-    return wilson(sum(agreed), total, n_eff=_effective(np.asarray(agreed), np.asarray(sizes), share, examples=examples))
+def detection_f1(boxes: Boxes) -> tuple[Measurement, ...]:
+    """F1 of all boxes, images being the evidence; images in which neither model finds anything agree and weigh nothing."""
+    return (clustered_share(boxes.matched_twice, boxes.boxes).measurement(rules.DETECTION),) if any(boxes.boxes) else ()
 
 
-def _effective(agreed: Array, sizes: Array, share: float, *, examples: int) -> int:
-    if examples < 2:
-        return examples
-    residuals = agreed - share * sizes
-    variance = examples / (examples - 1) * float((residuals**2).sum()) / float(sizes.sum()) ** 2
-    worth = share * (1 - share) / variance if variance > 0 else examples
-    return int(max(1, min(float(sizes.sum()), worth)))
+def clustered_share(agreed: Sequence[float], sizes: Sequence[float]) -> Estimate:
+    """Share of all parts that agree, at least 0; the examples they come in are the evidence.
+
+    Wilson on the design-effect sample size (Kish 1965), which never exceeds the examples that have parts at all: a whole
+    example may fail at once, and a single wrong part must not prove more than none.
+    """
+    right, parts = np.asarray(agreed, float), np.asarray(sizes, float)
+    share = max(0.0, float(right.sum() / parts.sum()))
+    return wilson(share * len(parts), len(parts), n_eff=_effective(right, parts, share))
+
+
+def _effective(right: Array, parts: Array, share: float) -> int:
+    """What the examples are worth: p(1 - p) over the variance of the share between examples (the ratio estimator's)."""
+    examples, most = len(parts), int((parts > 0).sum())
+    residuals = right - share * parts
+    variance = examples / max(1, examples - 1) * float((residuals**2).sum()) / float(parts.sum()) ** 2
+    worth = share * (1 - share) / variance if variance > 0 and share > 0 else most
+    return int(max(1, min(most, worth)))

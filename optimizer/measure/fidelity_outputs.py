@@ -50,7 +50,7 @@ class OutputWriter:
             buffer = io.BytesIO()
             np.lib.format.write_array(buffer, array, allow_pickle=False)
             self._hash.update(buffer.getbuffer())
-            self._zip.writestr(f"{index}/{self.examples}.npy", buffer.getbuffer())
+            self._zip.writestr(zipfile.ZipInfo(f"{index}/{self.examples}.npy"), buffer.getbuffer())
         self.examples += 1
 
 
@@ -87,6 +87,12 @@ class StoredOutputs(Sequence[list[Array]]):
         if not 0 <= number < self._examples:
             raise IndexError(example)
         return [self._read(f"{output}/{number}.npy") for output in range(self._outputs)]
+
+    def __enter__(self) -> StoredOutputs:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
 
     def close(self) -> None:
         self._zip.close()

@@ -19,21 +19,23 @@ COSINE = "fidelity_cosine_p01_ratio"
 SNR = "fidelity_snr_db"
 RANKS = "fidelity_rank_correlation_ratio"
 NEAREST = "fidelity_nearest_agreement_fraction"
+CHARACTERS = "fidelity_character_agreement_fraction"
 EXACT = "fidelity_sequence_exact_fraction"
 STEPS = "fidelity_step_agreement_fraction"
+DETECTION = "fidelity_detection_f1_fraction"
 LARGEST = "fidelity_max_abs_error"
 ACCURACY = "accuracy_top1_fraction"
 ACCURACY_DELTA = "accuracy_delta_pp"
 
 PERMITTED_DROP_PP = 1.0
 LOWEST_PERCENTILE = 0.01
-SHARES = frozenset({TOP1, EXACT, STEPS, NEAREST})
+SHARES = frozenset({TOP1, CHARACTERS, EXACT, STEPS, NEAREST, DETECTION})
 
 DEFAULT_LIMITS: dict[TaskKind, dict[str, float]] = {
     TaskKind.CLASSIFICATION: {TOP1: 0.99},
     TaskKind.EMBEDDING: {COSINE: 0.99, RANKS: 0.99},
-    TaskKind.SEQUENCE: {EXACT: 0.99, STEPS: 0.99},
-    TaskKind.DETECTION: {COSINE: 0.99, SNR: 20.0},
+    TaskKind.SEQUENCE: {CHARACTERS: 0.99},
+    TaskKind.DETECTION: {DETECTION: 0.99},
     TaskKind.GENERIC: {COSINE: 0.99, SNR: 20.0},
 }
 
@@ -63,11 +65,11 @@ def floor_of(name: str, limit: float) -> int:
     return math.ceil(math.log(0.025) / math.log(1 - LOWEST_PERCENTILE)) if name == COSINE else 3
 
 
-def task_output(task: TaskKind, outputs: Sequence[np.ndarray[Any, Any]]) -> int | None:
-    """Index of the output that carries the task, by its shape: the last one that fits; None when none does."""
+def task_output(task: TaskKind, outputs: Sequence[np.ndarray[Any, Any]], *, states: frozenset[int] = frozenset()) -> int | None:
+    """Index of the output that carries the task, by its shape: the last one that fits and is no state; None when none does."""
     ranks = {TaskKind.CLASSIFICATION: (2, 1), TaskKind.EMBEDDING: (2, 3), TaskKind.SEQUENCE: (3,)}.get(task, ())
     for rank in ranks:
-        fitting = [i for i, one in enumerate(outputs) if is_float(one) and one.ndim == rank and one.shape[-1] > 1]
+        fitting = [i for i, one in enumerate(outputs) if i not in states and is_float(one) and one.ndim == rank and one.shape[-1] > 1]
         if fitting:
             return fitting[-1]
     return None
@@ -93,7 +95,7 @@ def _needed(name: str, limit: float, measured: Measurement, guess: Needed | None
     value = measured.value
     if name in SHARES and value is not None and limit < value:
         return Needed(samples=math.ceil(examples_to_prove(limit, share=value) * measured.n / measured.n_eff))
-    floor = floor_of(name, limit)
+    floor = math.ceil(floor_of(name, limit) * measured.n / max(1, measured.n_eff))
     if guess is None:
         return Needed(samples=floor) if floor > measured.n else None
     return Needed(samples=max(floor, guess.samples))
@@ -108,12 +110,17 @@ def combined(judgements: Mapping[str, Judgement]) -> Verdict:
 
 
 def sentence(
-    verdict: Verdict, judgements: Mapping[str, Judgement], measurements: Sequence[Measurement], limits: Mapping[str, float]
+    verdict: Verdict,
+    judgements: Mapping[str, Judgement],
+    measurements: Sequence[Measurement],
+    limits: Mapping[str, float],
+    *,
+    how: str = "",
 ) -> str:
-    """One sentence for a person: what decided, with sizes and counts."""
+    """One sentence for a person: what decided, with sizes and counts. ``how`` qualifies the inputs."""
     found = {one.kpi: one for one in measurements}
     deciding = {name: one for name, one in judgements.items() if one.verdict is verdict}
-    parts = "; ".join(_clause(name, found.get(name), limits[name], one, verdict) for name, one in deciding.items())
+    parts = "; ".join(_clause(name, found.get(name), limits[name], one, verdict=verdict, how=how) for name, one in deciding.items())
     return (
         {Verdict.PASS: "Outputs match the original: ", Verdict.FAIL: "Outputs differ from the original: "}.get(verdict, "Not proven: ")
         + parts
@@ -121,11 +128,11 @@ def sentence(
     )
 
 
-def _clause(name: str, measured: Measurement | None, limit: float, judgement: Judgement, verdict: Verdict) -> str:
+def _clause(name: str, measured: Measurement | None, limit: float, judgement: Judgement, *, verdict: Verdict, how: str) -> str:
     title = kpi(name).title
     if measured is None or measured.value is None:
         return judgement.reason.rstrip(".")
-    text = f"{title} {measured.value:.4g} on {measured.n:,} {'steps' if name == STEPS else 'inputs'}"
+    text = f"{title} {measured.value:.4g} on {measured.n:,} inputs{how}"
     if verdict is Verdict.PASS:
         return f"{text} (limit {limit:g})"
     if verdict is Verdict.FAIL:

@@ -17,7 +17,10 @@ BLANK = 0
 
 @dataclass(slots=True, kw_only=True)
 class OutputTally:
-    """One output: cosine, signal and noise energy per example; for whole numbers and text, whether they are equal."""
+    """One output: cosine, signal and noise energy per example; for whole numbers and text, whether they are equal.
+
+    Not ``comparable`` value by value where the models found different numbers of boxes.
+    """
 
     index: int
     cosines: list[float] = field(default_factory=list)
@@ -27,12 +30,14 @@ class OutputTally:
     largest: float = 0.0
     is_float: bool = True
     invariant: bool = True
+    comparable: bool = True
 
     def add(self, reference: Array, candidate: Array) -> None:
         self.is_float = is_float(reference)
         self.invariant = self.invariant and agrees_to_rounding(reference, candidate)
         self.equal.append(bool(np.array_equal(reference, candidate)))
-        if self.is_float:
+        self.comparable = self.comparable and reference.shape == candidate.shape
+        if self.is_float and self.comparable:
             self._add_floats(reference.astype(np.float64).ravel(), candidate.astype(np.float64).ravel())
 
     def _add_floats(self, reference: Floats, candidate: Floats) -> None:
@@ -90,10 +95,12 @@ def pooled(output: Array) -> Floats:
 
 @dataclass(slots=True, kw_only=True)
 class Sequences:
-    """Score outputs [rows, steps, classes] decoded greedily: agreeing steps per example, equal strings per row."""
+    """Score outputs [rows, steps, classes] decoded greedily: steps, characters and edits per example, equal strings per row."""
 
     steps_agreed: list[int] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
+    characters: list[int] = field(default_factory=list)
+    edits: list[int] = field(default_factory=list)
     exact: list[bool] = field(default_factory=list)
 
     def add(self, reference: Array, candidate: Array) -> None:
@@ -101,10 +108,26 @@ class Sequences:
         self.steps_agreed.append(int((ours == theirs).sum()))
         self.steps.append(int(ours.size))
         rows = zip(ours.reshape(-1, ours.shape[-1]), theirs.reshape(-1, theirs.shape[-1]), strict=True)
-        self.exact += [decode(one) == decode(other) for one, other in rows]
+        strings = [(decode(one), decode(other)) for one, other in rows]
+        self.characters.append(sum(len(one) for one, _ in strings))
+        self.edits.append(sum(edit_distance(one, other) for one, other in strings))
+        self.exact += [one == other for one, other in strings]
 
 
 def decode(classes: Array) -> list[int]:
     """Greedy CTC decoding: repeats collapse, blanks go."""
     changed = np.concatenate([[True], classes[1:] != classes[:-1]]) if classes.size else np.zeros(0, bool)
     return [int(one) for one in classes[changed] if one != BLANK]
+
+
+def edit_distance(first: list[int], second: list[int]) -> int:
+    """Fewest insertions, deletions and replacements that turn one string into the other (Levenshtein 1966)."""
+    if first == second:
+        return 0
+    target, places = np.asarray(second, np.int64), np.arange(len(second) + 1)
+    row = places
+    for number, character in enumerate(first, start=1):
+        kept_or_deleted = np.minimum(row[:-1] + (target != character), row[1:] + 1)
+        without_insertions = np.concatenate([[number], kept_or_deleted])
+        row = np.minimum.accumulate(without_insertions - places) + places
+    return int(row[-1])

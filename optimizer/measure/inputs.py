@@ -30,6 +30,7 @@ from optimizer.measure.input_files import (
 from optimizer.measure.proxy_inputs import proxy_for
 from optimizer.measure.real_inputs import real_arrays
 from optimizer.measure.split import Split, split_by_content
+from optimizer.measure.streams import stream_steps
 from optimizer.measure.synthetic import Shapes, synthetic_feeds
 from optimizer.specs import InputSource, ModelCard, SearchSpec
 from optimizer.units import MIB
@@ -47,7 +48,7 @@ class InputSet:
     """Examples on disk: ``folder/inputs.npz`` holds one array per model input, shape [n, *shapes[input]], and maybe ``label`` [n].
 
     ``shapes`` are the bound input shapes of one call and hold for the whole experiment; a dataset may have decided them.
-    ``digest`` covers the contents of all examples.
+    ``digest`` covers the contents of all examples. ``stream_steps`` consecutive examples are one stream of a model with state.
     """
 
     folder: Path
@@ -59,6 +60,7 @@ class InputSet:
     description: str = ""
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    stream_steps: int = 1
 
 
 def prepare_inputs(card: ModelCard, *, spec: SearchSpec, dataset: Path | None, folder: Path, metric: str = "") -> InputSet:
@@ -78,13 +80,13 @@ def prepare_inputs(card: ModelCard, *, spec: SearchSpec, dataset: Path | None, f
             folder=folder, source=InputSource.REAL, n=0, digest="", has_labels=labelled, metric=(metric or "top1") if labelled else "",
             description=real.description, shapes=real.shapes, warnings=real.warnings,
         )  # fmt: skip
-        return _stored(described, real.arrays)
+        return _stored(card, described, real.arrays)
     shapes = bound_shapes(card, spec.bindings)
     proxy = proxy_for(card, shapes, seed=spec.seed)
     if proxy.examples is not None:
         arrays = _gathered(proxy.examples, at_most=_count(shapes, PROXY_EXAMPLES, PROXY_BYTES))
         found = InputSet(folder=folder, source=InputSource.PROXY, n=0, digest="", description=proxy.description, shapes=shapes)
-        return _stored(found, arrays)
+        return _stored(card, found, arrays)
     return _synthetic(card, shapes, seed=spec.seed, folder=folder, why=proxy.description)
 
 
@@ -95,7 +97,7 @@ def _synthetic(card: ModelCard, shapes: Shapes, *, seed: int, folder: Path, why:
     made = InputSet(
         folder=folder, source=InputSource.SYNTHETIC, n=0, digest="", description=description, shapes=shapes, warnings=(why,) if why else ()
     )
-    return _stored(made, arrays)
+    return _stored(card, made, arrays)
 
 
 def _count(shapes: Shapes, most: int, byte_cap: int) -> int:
@@ -115,11 +117,12 @@ def _gathered(examples: Iterable[Mapping[str, Array]], *, at_most: int) -> dict[
     return {name: np.stack(values) for name, values in rows.items()}
 
 
-def _stored(inputs: InputSet, arrays: dict[str, Array]) -> InputSet:
+def _stored(card: ModelCard, inputs: InputSet, arrays: dict[str, Array]) -> InputSet:
     """Write arrays, digests and description."""
     write_arrays(inputs.folder, arrays)
     digests = example_digests({name: array for name, array in arrays.items() if name in inputs.shapes})
-    stored = replace(inputs, n=len(digests), digest=write_digests(inputs.folder, digests))
+    digest = write_digests(inputs.folder, digests)
+    stored = replace(inputs, n=len(digests), digest=digest, stream_steps=stream_steps(card, len(digests)))
     (inputs.folder / DESCRIPTION).write_text(json.dumps(to_jsonable(stored)))
     return stored
 
@@ -135,4 +138,4 @@ def load_inputs(folder: Path) -> InputSet:
 
 def split(inputs: InputSet, *, sealed_at_most: int) -> Split:
     """The three disjoint parts of the examples (see ``split_by_content``)."""
-    return split_by_content(read_digests(inputs.folder), sealed_at_most=sealed_at_most)
+    return split_by_content(read_digests(inputs.folder), sealed_at_most=sealed_at_most, steps=inputs.stream_steps)

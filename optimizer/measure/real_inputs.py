@@ -14,6 +14,7 @@ from optimizer.formats.bindings import bound_shapes
 from optimizer.formats.child import sample_count
 from optimizer.formats.npz_reader import ArraySpec, read_npz
 from optimizer.measure.input_files import LABEL
+from optimizer.measure.streams import examples_per_unit
 from optimizer.measure.synthetic import steering_value
 from optimizer.specs import ModelCard, SearchSpec, TensorSpec
 from optimizer.units import GIB
@@ -46,7 +47,7 @@ def real_arrays(card: ModelCard, *, spec: SearchSpec, dataset: Path) -> RealInpu
         raise InputError("input.empty", "The dataset holds no example; the first dimension of every array counts the examples.")
     shapes = bound_shapes(card, {**_bindings(card, given), **spec.bindings})
     per_feed = _calls_per_row(card, given, shapes)
-    rows = _chosen_rows(n, per_feed=per_feed, spec=spec, shapes=shapes)
+    rows = _chosen_rows(n, per_feed=per_feed, spec=spec, shapes=shapes, together=per_feed * examples_per_unit(card))
     arrays: dict[str, Array] = {}
     with np.load(dataset, allow_pickle=False) as opened:
         for tensor in card.inputs:
@@ -137,16 +138,22 @@ def _calls_per_row(card: ModelCard, given: Mapping[str, ArraySpec], shapes: Mapp
     return counts.pop() if counts else 1
 
 
-def _chosen_rows(n: int, *, per_feed: int, spec: SearchSpec, shapes: Mapping[str, tuple[int, ...]]) -> Array:
-    """Row numbers to use, in order: all, or a seeded choice when there are more than the budget and the disk can use."""
+def _chosen_rows(n: int, *, per_feed: int, spec: SearchSpec, shapes: Mapping[str, tuple[int, ...]], together: int) -> Array:
+    """Row numbers to use, in order: all, or a seeded choice when there are more than the budget and the disk can use.
+
+    Of more rows than that, so many as are ``together`` stay together: the steps of a stream.
+    """
     values = sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes.values())
     feeds = min(n // per_feed, 2 * spec.budget.accuracy_examples + BEYOND_SEALED, max(1, MAX_BYTES // max(1, 8 * values)))
     if feeds == 0:
         raise InputError("input.empty", f"The dataset has {n} rows, fewer than one batch of {per_feed}; add rows or bind a smaller batch.")
     if feeds * per_feed == n:
         return np.arange(n)
-    chosen = np.random.default_rng(spec.seed).choice(n, feeds * per_feed, replace=False)
-    return np.sort(chosen)
+    groups = feeds * per_feed // together
+    if groups == 0:
+        return np.arange(feeds * per_feed)
+    chosen = np.sort(np.random.default_rng(spec.seed).choice(n // together, groups, replace=False))
+    return np.asarray((chosen[:, None] * together + np.arange(together)).ravel())
 
 
 def _checked(card: ModelCard, tensor: TensorSpec, array: Array, shape: tuple[int, ...]) -> Array:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from optimizer.measure.streams import stream_digests
+
 SEALED_FLOOR = 381  # a 0.99 agreement limit with no change at all, measurement.md 9
 CALIBRATION_AT_MOST, SEARCH_AT_MOST = 60, 200
 CALIBRATION_SHARE, SEARCH_SHARE = 0.09, 0.29
@@ -19,12 +21,15 @@ class Split:
     sealed: tuple[int, ...]
 
 
-def split_by_content(digests: Sequence[str], *, sealed_at_most: int) -> Split:
+def split_by_content(digests: Sequence[str], *, sealed_at_most: int, steps: int = 1) -> Split:
     """The split of examples with these content digests; it depends on contents, not on their order.
 
     An example that occurs twice is used once. The sealed part gets 381 as soon as there are enough examples, at most
-    ``sealed_at_most``; calibration at most 60 and search at most 200.
+    ``sealed_at_most``; calibration at most 60 and search at most 200. With ``steps``, streams of so many consecutive examples
+    are divided as wholes: the counts are of streams (``sealed_at_most`` of examples), the indices follow stream by stream.
     """
+    if steps > 1:
+        return _of_streams(split_by_content(stream_digests(digests, steps), sealed_at_most=max(1, sealed_at_most // steps)), steps)
     first: dict[str, int] = {}
     for index, digest in enumerate(digests):
         first.setdefault(digest, index)
@@ -32,6 +37,13 @@ def split_by_content(digests: Sequence[str], *, sealed_at_most: int) -> Split:
     calibration, search = _sizes(len(order), sealed_at_most)
     sealed = order[calibration + search :][: max(0, sealed_at_most)]
     return Split(calibration=tuple(order[:calibration]), search=tuple(order[calibration : calibration + search]), sealed=tuple(sealed))
+
+
+def _of_streams(streams: Split, steps: int) -> Split:
+    def members(chosen: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(index for stream in chosen for index in range(stream * steps, (stream + 1) * steps))
+
+    return Split(calibration=members(streams.calibration), search=members(streams.search), sealed=members(streams.sealed))
 
 
 def _sizes(n: int, sealed_at_most: int) -> tuple[int, int]:

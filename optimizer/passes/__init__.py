@@ -1,7 +1,8 @@
 """Optimization passes: a literal table, plus what third parties register in the entry-point group ``parka.passes``.
 
 The table's order is the order in which passes compose in one recipe: shapes before cleaning, cleaning before fusion (a
-simplifier that runs first hides attention from the fusion), fusion before quantization.
+simplifier that runs first hides attention from the fusion), fusion before quantization. The operator set is raised once the
+graph is clean: the converter then meets fewer operators that it may not know.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from optimizer.errors import InputError
 from optimizer.passes.base import Conversion, No, Pass, PassContext, PassResult, Yes
 from optimizer.passes.dynamic_int8 import DynamicInt8
 from optimizer.passes.onnx_export import OnnxExport
+from optimizer.passes.opset_upgrade import OpsetUpgrade
 from optimizer.passes.ort_basic import OrtBasic
+from optimizer.passes.partial_precision import PartialPrecision
 from optimizer.passes.shape_specialisation import ShapeSpecialisation
 from optimizer.passes.simplify import Simplify
 from optimizer.passes.static_int8 import StaticInt8
@@ -29,9 +32,11 @@ PASSES: dict[str, Pass] = {
     "shape_specialisation": ShapeSpecialisation(),
     "ort_basic": OrtBasic(),
     "simplify": Simplify(),
+    "opset_upgrade": OpsetUpgrade(),
     "transformer_fusion": TransformerFusion(),
     "dynamic_int8": DynamicInt8(),
     "static_int8": StaticInt8(),
+    "partial_bf16": PartialPrecision(),
 }
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from optimizer.specs import HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep
+from optimizer.passes.evaluator import Evaluator
+from optimizer.specs import HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep, Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class PassContext:
     """What a pass may use while it works, inside the child.
 
     ``calibration`` is an InputSet folder; ``calibration_indices`` are the examples of it that a pass may look at (empty: all).
+    ``evaluator`` is there for passes that declare ``PassNeeds.EVALUATION``.
     """
 
     card: ModelCard
@@ -35,6 +37,7 @@ class PassContext:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     calibration: Path | None = None
     calibration_indices: tuple[int, ...] = ()
+    evaluator: Evaluator | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +51,8 @@ class PassResult:
 class Pass(Protocol):
     """One optimization method, with its taxonomy as data.
 
-    ``backends`` names those that run its result well; empty means every backend. ``tools`` are the distributions whose
-    version decides the result.
+    ``backends`` names those that run its result well; empty means every backend. ``precisions`` are the precision hints under
+    which its result has a sense; empty means each. ``tools`` are the distributions whose version decides the result.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Pass(Protocol):
     needs: PassNeeds
     formats: frozenset[str]
     backends: frozenset[str]
+    precisions: frozenset[Precision]
     tools: tuple[str, ...]
 
     def applicable(self, card: ModelCard, hardware: HardwareProfile) -> Yes | No: ...

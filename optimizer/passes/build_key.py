@@ -9,7 +9,7 @@ from optimizer.codec import digest
 from optimizer.passes import optimization_pass
 from optimizer.specs import PassNeeds, PassStep
 
-KEY_VERSION = 1
+KEY_VERSION = 2
 """Raise when our own passes change what they write."""
 
 
@@ -17,13 +17,13 @@ def build_key(
     model_sha256: str,
     passes: Sequence[PassStep],
     *,
-    calibration_digest: str = "",
+    data_digest: str = "",
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     versions: Mapping[str, str] | None = None,
 ) -> str:
-    """sha256 of model, pass chain with parameters, calibration digest, bound shapes and tool versions.
+    """sha256 of model, pass chain with parameters, digest of the data used, bound shapes and tool versions.
 
-    The calibration digest counts only when a pass of the chain needs calibration or training data; ``versions`` default to
+    The data digest counts only when a pass of the chain needs data; ``versions`` default to
     the installed ones of the chain's tools.
     """
     chain = [optimization_pass(step.name) for step in passes]
@@ -34,7 +34,7 @@ def build_key(
             "key_version": KEY_VERSION,
             "model": model_sha256,
             "passes": [{"name": step.name, "params": step.params} for step in passes],
-            "calibration": calibration_digest if uses_data else "",
+            "calibration": data_digest if uses_data else "",
             "shapes": {name: list(shape) for name, shape in (shapes or {}).items()},
             "tools": dict(installed),
         }

@@ -16,6 +16,7 @@ from optimizer.formats import inspect_model
 from optimizer.passes import CONVERSIONS, optimization_pass
 from optimizer.passes.base import No, PassContext
 from optimizer.passes.errors import NoChange, PassFailed
+from optimizer.passes.evaluator import Evaluator
 from optimizer.passes.onnx_files import LARGEST_FILE_BYTES
 from optimizer.sandbox.context import ChildContext
 from optimizer.specs import HardwareProfile, ModelCard, PassAccuracy, PassStep
@@ -31,7 +32,7 @@ class Rewritten:
     facts: list[dict[str, Any]]
 
 
-def apply_recipe(context: ChildContext) -> dict[str, Any]:
+def apply_recipe(context: ChildContext, *, evaluator: Evaluator | None = None) -> dict[str, Any]:
     """Binds ``model`` (folder) and, for verification and calibration, ``calibration`` (InputSet folder).
 
     Params ``entry passes card hardware shapes`` and optionally ``calibration_indices``. The result lies in ``out_dir/model``.
@@ -42,7 +43,7 @@ def apply_recipe(context: ChildContext) -> dict[str, Any]:
     steps = [from_jsonable(PassStep, step) for step in params["passes"]]
     card = from_jsonable(ModelCard, params["card"])
     work = context.out_dir / "work"
-    pass_context = _pass_context(context, card=card, work_dir=work)
+    pass_context = _pass_context(context, card=card, work_dir=work, evaluator=evaluator)
     source = context.path(MODEL_FOLDER) / params["entry"]
     rewritten = rewrite(source, steps, context=pass_context)
     target = context.out_dir / MODEL_FOLDER
@@ -60,7 +61,7 @@ def _described(entry: Path, *, bindings: dict[str, int]) -> ModelCard:
     return inspect_model(entry, bindings=left) if left else card
 
 
-def _pass_context(context: ChildContext, *, card: ModelCard, work_dir: Path) -> PassContext:
+def _pass_context(context: ChildContext, *, card: ModelCard, work_dir: Path, evaluator: Evaluator | None) -> PassContext:
     params = context.params
     return PassContext(
         card=card,
@@ -69,6 +70,7 @@ def _pass_context(context: ChildContext, *, card: ModelCard, work_dir: Path) -> 
         shapes={name: tuple(shape) for name, shape in (params.get("shapes") or {}).items()},
         calibration=_optional_path(context, "calibration"),
         calibration_indices=tuple(int(index) for index in params.get("calibration_indices") or ()),
+        evaluator=evaluator,
     )
 
 
@@ -109,7 +111,7 @@ def rewrite(source: Path, steps: list[PassStep], *, context: PassContext) -> Rew
 
 def check_structure(entry: Path, *, before: Path) -> None:
     """ONNX's own checker on the result. A source that fails it too says nothing about the pass."""
-    if sum(file.stat().st_size for file in entry.parent.iterdir()) > LARGEST_FILE_BYTES:
+    if entry.suffix != ".onnx" or sum(file.stat().st_size for file in entry.parent.iterdir()) > LARGEST_FILE_BYTES:
         return
     try:
         onnx.checker.check_model(str(entry))

@@ -9,7 +9,7 @@ from optimizer.passes.base import No, PassContext, PassResult, Yes
 from optimizer.passes.errors import NoChange
 from optimizer.passes.onnx_files import ENTRY, constants_to_initializers, load, operators, size_facts
 from optimizer.passes.quantizer import QUANTIZED_OPERATORS, SETTLED_TYPE, is_large, needs_reduced_range, quantization, run_quantizer
-from optimizer.specs import HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep
+from optimizer.specs import HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep, Precision
 
 PRODUCTS = ("MatMul", "Gemm", "Attention")
 CONVOLUTIONS = ("Conv", "ConvTranspose")
@@ -27,6 +27,7 @@ class DynamicInt8:
     needs = PassNeeds.NOTHING
     formats: frozenset[str] = frozenset({"onnx"})
     backends: frozenset[str] = frozenset({"onnxruntime"})
+    precisions: frozenset[Precision] = frozenset()
     tools: tuple[str, ...] = ("onnx", "onnxruntime")
 
     def applicable(self, card: ModelCard, hardware: HardwareProfile) -> Yes | No:

@@ -16,7 +16,7 @@ from optimizer.passes.errors import PassFailed
 from optimizer.passes.examples import Feeds, calibration_feeds
 from optimizer.passes.onnx_files import ENTRY, LARGEST_FILE_BYTES, load, operators, save
 from optimizer.passes.verify import VERIFIED_EXAMPLES, largest_disagreement, outputs_of
-from optimizer.specs import HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep, TensorSpec
+from optimizer.specs import HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep, Precision, TensorSpec
 
 OPSET = 17
 """The newest one that the exporter writes without functions, and that every runtime here reads."""
@@ -38,6 +38,7 @@ class OnnxExport:
     needs = PassNeeds.NOTHING
     formats: frozenset[str] = frozenset({"huggingface"})
     backends: frozenset[str] = frozenset()
+    precisions: frozenset[Precision] = frozenset()
     tools: tuple[str, ...] = ("torch", "transformers", "onnx")
     target_format = "onnx"
 

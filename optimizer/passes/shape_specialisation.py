@@ -11,7 +11,7 @@ from optimizer.passes.base import No, PassContext, PassResult, Yes
 from optimizer.passes.errors import NoChange, PassFailed
 from optimizer.passes.onnx_files import load, real_inputs, save, size_facts
 from optimizer.passes.verify import verify_rewrite
-from optimizer.specs import HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep
+from optimizer.specs import HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep, Precision
 
 
 class ShapeSpecialisation:
@@ -25,6 +25,7 @@ class ShapeSpecialisation:
     needs = PassNeeds.NOTHING
     formats: frozenset[str] = frozenset({"onnx"})
     backends: frozenset[str] = frozenset()
+    precisions: frozenset[Precision] = frozenset()
     tools: tuple[str, ...] = ("onnx",)
 
     def applicable(self, card: ModelCard, hardware: HardwareProfile) -> Yes | No:

@@ -12,7 +12,7 @@ from optimizer.passes.base import No, PassContext, PassResult, Yes
 from optimizer.passes.errors import NoChange, PassFailed
 from optimizer.passes.onnx_files import load, operators, save, size_facts
 from optimizer.passes.verify import verify_rewrite
-from optimizer.specs import HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep
+from optimizer.specs import HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep, Precision
 
 
 class Simplify:
@@ -26,6 +26,7 @@ class Simplify:
     needs = PassNeeds.NOTHING
     formats: frozenset[str] = frozenset({"onnx"})
     backends: frozenset[str] = frozenset()
+    precisions: frozenset[Precision] = frozenset()
     tools: tuple[str, ...] = ("onnx", "onnxslim")
 
     def applicable(self, card: ModelCard, hardware: HardwareProfile) -> Yes | No:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import onnx
-from onnx import version_converter
 
 from optimizer.passes.base import No, PassContext, PassResult, Yes
 from optimizer.passes.errors import NoChange, PassFailed
 from optimizer.passes.examples import Feeds, calibration_feeds
 from optimizer.passes.onnx_files import ENTRY, constants_to_initializers, load, operators, opset, size_facts
+from optimizer.passes.opset_upgrade import converted
 from optimizer.passes.quantizer import QUANTIZED_OPERATORS, X86, is_large, needs_reduced_range, quantization, run_quantizer
-from optimizer.specs import HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep
+from optimizer.specs import HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep, Precision
 
 PER_CHANNEL_OPSET = 13
 """DequantizeLinear has an axis from here on; below it the tool writes per-channel models that no runtime loads."""
@@ -34,6 +33,7 @@ class StaticInt8:
     needs = PassNeeds.CALIBRATION
     formats: frozenset[str] = frozenset({"onnx"})
     backends: frozenset[str] = frozenset()
+    precisions: frozenset[Precision] = frozenset()
     tools: tuple[str, ...] = ("onnx", "onnxruntime")
 
     def applicable(self, card: ModelCard, hardware: HardwareProfile) -> Yes | No:
@@ -105,13 +105,8 @@ def _quantize(model: onnx.ModelProto, entry: Path, params: dict[str, Json], exam
 
 def _modern(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy whose operator set knows per-channel scales."""
-    copied: Any = onnx.ModelProto()
+    if opset(model) < PER_CHANNEL_OPSET:
+        return converted(model, PER_CHANNEL_OPSET)
+    copied = onnx.ModelProto()
     copied.CopyFrom(model)
-    if opset(model) >= PER_CHANNEL_OPSET:
-        return copied  # type: ignore[no-any-return]
-    try:
-        return version_converter.convert_version(copied, PER_CHANNEL_OPSET)
-    except Exception as error:  # the converter raises anything
-        raise PassFailed(
-            f"The model's opset {opset(model)} cannot be converted to {PER_CHANNEL_OPSET}: export it with opset 17."
-        ) from error
+    return copied

@@ -14,7 +14,7 @@ from optimizer.passes.errors import NoChange, PassFailed
 from optimizer.passes.onnx_files import graphs, load, operators, save, size_facts
 from optimizer.passes.quiet import quiet
 from optimizer.passes.verify import verify_rewrite
-from optimizer.specs import HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep
+from optimizer.specs import HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep, Precision
 
 MODEL_TYPE = "bert"
 SIZES = ("num_attention_heads", "hidden_size")
@@ -32,6 +32,7 @@ class TransformerFusion:
     needs = PassNeeds.NOTHING
     formats: frozenset[str] = frozenset({"onnx"})
     backends: frozenset[str] = frozenset({"onnxruntime"})
+    precisions: frozenset[Precision] = frozenset()
     tools: tuple[str, ...] = ("onnx", "onnxruntime")
 
     def applicable(self, card: ModelCard, hardware: HardwareProfile) -> Yes | No:

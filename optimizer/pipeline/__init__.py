@@ -1,6 +1,7 @@
 """One trial stage at a time, each in sandboxed children: materialise, verify, measure. The supervisor never loads a model."""
 
 from optimizer.pipeline.builds import Build, BuildCache
+from optimizer.pipeline.evaluating import Yardstick
 from optimizer.pipeline.materialise import as_uploaded, materialise
 from optimizer.pipeline.portions import portion
 from optimizer.pipeline.subject import StepFailed, Subject, failure_of, limits_for
@@ -19,6 +20,7 @@ __all__ = [
     "Subject",
     "Verifier",
     "Witness",
+    "Yardstick",
     "as_uploaded",
     "failure_of",
     "limits_for",

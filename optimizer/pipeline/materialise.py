@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from optimizer.codec import from_jsonable, to_jsonable
+from optimizer.codec import digest, from_jsonable, to_jsonable
+from optimizer.passes import optimization_pass
 from optimizer.passes.build_key import build_key
+from optimizer.pipeline.build_child import CHOOSING
 from optimizer.pipeline.builds import Build, BuildCache, digest_folder
 from optimizer.pipeline.subject import Subject, result_of
 from optimizer.sandbox import ChildJob, Sandbox
-from optimizer.specs import ModelCard, Recipe
+from optimizer.specs import ModelCard, PassNeeds, Recipe
 
-ENTRY = "optimizer.passes.child:apply_recipe"
+ENTRY = "optimizer.pipeline.build_child:apply_recipe"
 
 
 def materialise(recipe: Recipe, *, subject: Subject, cache: BuildCache, sandbox: Sandbox) -> Build:
@@ -31,22 +36,54 @@ def as_uploaded(subject: Subject) -> Build:
 
 
 def key_of(recipe: Recipe, subject: Subject) -> str:
-    """Build key: model, passes, calibration examples, bound shapes, tool versions."""
+    """Build key: model, passes, the data they use, bound shapes, tool versions."""
+    return build_key(subject.card.sha256, recipe.passes, data_digest=_data_digest(recipe, subject), shapes=subject.inputs.shapes)
+
+
+def _data_digest(recipe: Recipe, subject: Subject) -> str:
+    """Calibration examples; where forms are tried out, also what they are held to, and the instruction sets they were tried with."""
     calibration = subject.calibration.digest if subject.calibration else ""
-    return build_key(subject.card.sha256, recipe.passes, calibration_digest=calibration, shapes=subject.inputs.shapes)
+    if not _tries_forms(recipe) or subject.choosing is None:
+        return calibration
+    return digest([calibration, subject.choosing.digest, to_jsonable(subject.yardstick), sorted(subject.hardware.instruction_sets)])
+
+
+def _tries_forms(recipe: Recipe) -> bool:
+    return any(optimization_pass(step.name).needs is PassNeeds.EVALUATION for step in recipe.passes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Evaluation:
+    """What the child gets so that passes can try forms; nothing when none does."""
+
+    params: dict[str, Any] = field(default_factory=dict)
+    binds: dict[str, Path] = field(default_factory=dict)
+
+
+def _evaluation(recipe: Recipe, subject: Subject) -> _Evaluation:
+    if not _tries_forms(recipe) or subject.choosing is None or subject.yardstick is None:
+        return _Evaluation()
+    names = [tensor.name for tensor in subject.card.inputs]
+    return _Evaluation({"yardstick": to_jsonable(subject.yardstick), "card_inputs": names}, {CHOOSING: subject.choosing.folder})
 
 
 def _build(key: str, recipe: Recipe, *, subject: Subject, cache: BuildCache, sandbox: Sandbox) -> Build:
+    evaluation = _evaluation(recipe, subject)
     job = ChildJob(
         entry=ENTRY,
         params={
+            **evaluation.params,
             "entry": subject.entry,
             "passes": [to_jsonable(step) for step in recipe.passes],
             "card": to_jsonable(subject.card),
             "hardware": to_jsonable(subject.hardware),
             "shapes": subject.shapes,
         },
-        binds={"model": subject.model_dir, **({"calibration": subject.calibration.folder} if subject.calibration else {})},
+        binds={
+            "model": subject.model_dir,
+            **({"calibration": subject.calibration.folder} if subject.calibration else {}),
+            **evaluation.binds,
+        },
         limits=subject.limits,
     )
     outcome = sandbox.run(job, cancelled=subject.cancelled)

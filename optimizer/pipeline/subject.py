@@ -11,6 +11,7 @@ from optimizer.codec import to_jsonable
 from optimizer.errors import EngineError, Side
 from optimizer.measure.inputs import InputSet
 from optimizer.pipeline.builds import Build
+from optimizer.pipeline.evaluating import Yardstick
 from optimizer.sandbox.job import ChildFailure, ChildOutcome, Limits
 from optimizer.specs import Failure, HardwareProfile, ModelCard, Recipe
 from optimizer.units import GIB
@@ -23,7 +24,11 @@ def never() -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """The uploaded model, its inputs and the host. ``timing`` holds the examples of timed calls, ``calibration`` those of the passes."""
+    """The uploaded model, its inputs and the host.
+
+    ``timing`` holds the examples of timed calls, ``calibration`` those that passes take ranges from, ``choosing`` those on which
+    passes may try forms of the model, held to ``yardstick``.
+    """
 
     model_dir: Path
     entry: str
@@ -32,6 +37,8 @@ class Subject:
     inputs: InputSet
     timing: InputSet
     calibration: InputSet | None = None
+    choosing: InputSet | None = None
+    yardstick: Yardstick | None = None
     workspace: Path
     seed: int = 1
     limits: Limits = field(default_factory=Limits)

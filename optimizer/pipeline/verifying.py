@@ -16,6 +16,7 @@ from optimizer.errors import EngineError, InputError
 from optimizer.measure.fidelity import FidelityResult, compare_outputs, require_finite
 from optimizer.measure.fidelity_outputs import FILE_NAME, StoredOutputs
 from optimizer.measure.inputs import ARRAYS, InputSet, load_label
+from optimizer.measure.streams import Streams, fed_back
 from optimizer.pipeline.builds import Build
 from optimizer.pipeline.subject import StepFailed, Subject, binds, result_of
 from optimizer.sandbox import ChildJob, Sandbox
@@ -62,10 +63,26 @@ class Verifier:
                 accuracy_invariant=accuracy_invariant,
                 labels=self._labels(examples),
                 seed=self.subject.seed,
+                streams=self._streams(ours, examples),
             )
         finally:
             ours.close()
             theirs.close()
+
+    def _fed_back(self, examples: InputSet) -> list[list[str]]:
+        """Pairs (input, output) of state that streams of these examples carry."""
+        return [list(pair) for pair in fed_back(self.subject.card)] if examples.stream_steps > 1 else []
+
+    def _streams(self, reference: StoredOutputs, examples: InputSet) -> Streams | None:
+        """How the outputs were made, if any state had the shape to be fed back."""
+        names = [one.name for one in self.subject.card.outputs]
+        shapes = [one.shape for one in reference[0]] if len(reference) else []
+        states = frozenset(
+            names.index(target)
+            for source, target in self._fed_back(examples)
+            if len(shapes) == len(names) and shapes[names.index(target)] == examples.shapes[source]
+        )
+        return Streams(steps=examples.stream_steps, states=states) if states else None
 
     def _labels(self, examples: InputSet) -> np.ndarray[Any, Any] | None:
         if not examples.has_labels:
@@ -74,7 +91,7 @@ class Verifier:
 
     def _reference(self, examples: InputSet) -> Path:
         build, recipe = self.baseline
-        key = digest([build.sha256, recipe.key, examples.digest, self.subject.hardware.runtimes])
+        key = digest([build.sha256, recipe.key, examples.digest, self.subject.hardware.runtimes, self._fed_back(examples)])
         found = self._references.get(key) or self.subject.workspace / "reference" / f"{key}.npz"
         if not found.exists():
             self._store_reference(found, examples)
@@ -98,7 +115,10 @@ class Verifier:
     def _run(self, build: Build, recipe: Recipe, examples: InputSet) -> tuple[dict[str, Any], Path]:
         job = ChildJob(
             entry=ENTRY,
-            params=self.subject.session_params(build, recipe, examples),
+            params={
+                **self.subject.session_params(build, recipe, examples),
+                "streams": {"steps": examples.stream_steps, "pairs": self._fed_back(examples)},
+            },
             binds=binds(build, examples),
             limits=self.subject.limits,
         )

@@ -140,6 +140,21 @@ def fork_bomb(context: ChildContext) -> dict[str, Any]:
             time.sleep(0.01)
 
 
+def family(context: ChildContext) -> dict[str, Any]:
+    """Hold ``bytes`` and fork ``children`` that share them for ``seconds``."""
+    held = bytearray(b"x") * int(context.params["bytes"])
+    pids = []
+    for _ in range(int(context.params["children"])):
+        pid = os.fork()
+        if pid == 0:
+            time.sleep(float(context.params["seconds"]))
+            os._exit(0)
+        pids.append(pid)
+    for pid in pids:
+        os.waitpid(pid, 0)
+    return {"held": len(held)}
+
+
 def endless_loop(context: ChildContext) -> dict[str, Any]:
     """Use the processor for ever."""
     while True:

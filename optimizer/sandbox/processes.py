@@ -47,6 +47,16 @@ def _state_and_parent(pid: int) -> tuple[str, int]:
     return state.decode(), int(parent)
 
 
+def proportional_bytes(pid: int) -> int | None:
+    """Resident size with shared pages divided among those that share them (Pss); None where the kernel does not tell."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return None
+    sizes = [line.split()[1] for line in text.splitlines() if line.startswith("Pss:")]
+    return int(sizes[0]) * 1024 if sizes else None
+
+
 def resident_bytes(pid: int) -> tuple[int, int]:
     """Resident size now and its high-water mark (VmRSS, VmHWM); zeros once the process is gone."""
     try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from optimizer.sandbox.job import ChildFailure, Limits
-from optimizer.sandbox.processes import descendants, resident_bytes
+from optimizer.sandbox.processes import descendants, proportional_bytes, resident_bytes
 from optimizer.units import MIB
 
 TREE_PERIOD_S = 0.25
@@ -46,10 +46,18 @@ class Watchdog:
         if len(pids) > self.limits.processes:
             return ChildFailure(code="child.crash", detail=f"The child made more than {self.limits.processes} processes.")
         sizes = [resident_bytes(pid) for pid in pids]
-        self.memory_peak_bytes = max(self.memory_peak_bytes, sum(now for now, _ in sizes), max((peak for _, peak in sizes), default=0))
+        now = self._memory_now(pids, [now for now, _ in sizes])
+        self.memory_peak_bytes = max(self.memory_peak_bytes, now, max((peak for _, peak in sizes), default=0))
         if self.memory_peak_bytes > self.limits.memory_bytes:
             return ChildFailure(code="child.oom", detail=f"The child used more than its {self.limits.memory_bytes // MIB} MiB of memory.")
         return None
+
+    def _memory_now(self, pids: list[int], resident: list[int]) -> int:
+        """Pages that forked processes share count once, where it matters: otherwise a child that forks looks like one that hoards."""
+        if len(pids) < 2 or sum(resident) <= self.limits.memory_bytes:
+            return sum(resident)
+        shares = [proportional_bytes(pid) for pid in pids]
+        return sum(resident_bytes(pid)[0] if share is None else share for pid, share in zip(pids, shares, strict=True))
 
     def check_folders(self) -> ChildFailure | None:
         """Whether the files written exceed their limit; also asked once after the end."""

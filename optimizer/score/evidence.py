@@ -15,7 +15,8 @@ FIDELITY = ("fidelity_", "accuracy_")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialEvidence:
-    """One trial's Measurements by KPI. ``fidelity`` is the verdict on the sealed examples, ``limits`` the default limits it used."""
+    """One trial's Measurements by KPI. ``fidelity`` is the verdict on the sealed examples, ``limits`` the default limits it used;
+    ``stream_steps`` is above 1 where it fed state back over streams."""
 
     trial: int
     label: str
@@ -23,6 +24,7 @@ class TrialEvidence:
     fidelity: Verdict | None = None
     fidelity_reason: str = ""
     limits: dict[str, float] = field(default_factory=dict)
+    stream_steps: int = 1
     sandbox_level: str = ""
     raced: bool = False
 
@@ -49,6 +51,7 @@ def _evidence(reports: Sequence[StageReport], *, price: MachinePrice) -> TrialEv
         fidelity=confirm.verdict if confirm else None,
         fidelity_reason=str(confirm.detail.get("reason", "")) if confirm else "",
         limits=_limits(confirm),
+        stream_steps=_stream_steps(confirm),
         sandbox_level=_sandbox_level(reports),
         raced=Stage.RACE in done,
     )
@@ -66,6 +69,11 @@ def _measurements(done: dict[Stage, StageReport]) -> Iterable[Measurement]:
 def _limits(confirm: StageReport | None) -> dict[str, float]:
     given = confirm.detail.get("limits") if confirm else None
     return {str(name): float(limit) for name, limit in given.items()} if isinstance(given, dict) else {}
+
+
+def _stream_steps(confirm: StageReport | None) -> int:
+    given = confirm.detail.get("stream_steps") if confirm else None
+    return given if isinstance(given, int) else 1
 
 
 def _sandbox_level(reports: Sequence[StageReport]) -> str:

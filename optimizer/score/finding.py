@@ -58,7 +58,8 @@ def _fidelity(judged: TrialEvidence, outcome: SearchOutcome) -> str:
         else "Its outputs match the original"
     )
     count = f" on {outcome.sealed_examples:,} sealed {where} inputs" if outcome.sealed_examples else ""
-    return f"{matched}{count}"
+    streams = f" in streams of {judged.stream_steps} with the state fed back" if judged.stream_steps > 1 else ""
+    return f"{matched}{count}{streams}"
 
 
 def _open_targets(rows: Sequence[ScoreRow]) -> str:

@@ -98,13 +98,15 @@ class Built:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fidelity:
-    """How a trial's outputs compare with Trial 0's. ``invariant``: they agree to rounding; ``limits`` are the default limits applied."""
+    """How a trial's outputs compare with Trial 0's. ``invariant``: they agree to rounding; ``limits`` are the default limits applied;
+    ``stream_steps`` is above 1 where state was fed back over streams."""
 
     verdict: Verdict
     reason: str = ""
     invariant: bool = False
     measurements: tuple[Measurement, ...] = ()
     limits: dict[str, float] = field(default_factory=dict)
+    stream_steps: int = 1
 
     @property
     def meets_limits(self) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from optimizer.backends import DISTRIBUTIONS, Available, Missing, backend, backends, reference_recipe
 from optimizer.backends.base import Backend, SettingsVariant
+from optimizer.errors import InputError
 from optimizer.passes import CONVERSIONS, passes
 from optimizer.passes.base import No, Pass
 from optimizer.search.plan import Candidate, Plan
@@ -20,6 +21,7 @@ from optimizer.specs import (
     PassAccuracy,
     PassNeeds,
     PassStep,
+    Precision,
     Recipe,
     SearchSpec,
 )
@@ -88,8 +90,8 @@ class _Planner:
             return False
         if one.needs is PassNeeds.TRAINING:
             return self._refuse(one.title, "It needs training data, which a search does not have.")
-        if one.needs is PassNeeds.CALIBRATION and self.synthetic:
-            return self._refuse(one.title, "It needs calibration data: add real inputs.")
+        if one.needs in (PassNeeds.CALIBRATION, PassNeeds.EVALUATION) and self.synthetic:
+            return self._refuse(one.title, "It needs real examples of the model's inputs: add them as a dataset.")
         answer = one.applicable(self.card, self.hardware)
         return not isinstance(answer, No) or self._refuse(one.title, f"{answer.reason[:1].upper()}{answer.reason[1:]}.")
 
@@ -100,7 +102,7 @@ class _Planner:
     def candidates(self, engines: list[Backend], tools: list[Pass]) -> Iterator[Candidate]:
         for engine in engines:
             for variant in self._structural(engine):
-                for chain in self._chains(engine, tools):
+                for chain in self._chains(engine, tools, variant.settings.precision):
                     yield self.candidate(engine.name, variant, chain, tools)
 
     def candidate(self, engine: str, variant: SettingsVariant, chain: Chain, tools: list[Pass]) -> Candidate:
@@ -112,6 +114,7 @@ class _Planner:
             accuracy_invariant=invariant,
             why=variant.why if not chain else " + ".join(by_name[step.name].title for step in chain),
             prior_speedup=prior.promise,
+            refines=any(by_name[step.name].needs is PassNeeds.EVALUATION for step in chain),
         )
 
     def _structural(self, engine: Backend) -> list[SettingsVariant]:
@@ -128,9 +131,9 @@ class _Planner:
             return variant
         return replace(variant, settings=replace(variant.settings, threads=most))
 
-    def _chains(self, engine: Backend, tools: list[Pass]) -> list[Chain]:
+    def _chains(self, engine: Backend, tools: list[Pass], precision: Precision) -> list[Chain]:
         """No pass, each cleaner after fixed shapes, all cleaners, fusion, and each arithmetic change on the best ground."""
-        suited = [one for one in tools if not one.backends or engine.name in one.backends]
+        suited = [one for one in tools if _suits(one, engine, precision)]
         steps = {one.name: tuple(one.variants(self.card, self.hardware)) for one in suited}
         shapes = steps.get(SHAPES, ())[:1]
         cleaners = [steps[one.name][:1] for one in suited if one.family == CLEANING and one.name != SHAPES and steps[one.name]]
@@ -157,6 +160,10 @@ class _Planner:
             if recipe not in [candidate.recipe, *(one.recipe for one in found)]:
                 found.append(replace(candidate, recipe=recipe, why=f"settings: {variant.why or 'other threads'}"))
         return tuple(found)
+
+
+def _suits(one: Pass, engine: Backend, precision: Precision) -> bool:
+    return (not one.backends or engine.name in one.backends) and (not one.precisions or precision in one.precisions)
 
 
 def _distinct(chains: list[Chain]) -> list[Chain]:
@@ -188,6 +195,12 @@ def plan(
     synthetic = input_source is InputSource.SYNTHETIC
     planner = _Planner(card=card, spec=spec, hardware=hardware, synthetic=synthetic, left_out=[])
     reference = reference_of(card, spec, hardware)
+    missing = found_backends.get(reference.backend)
+    if isinstance(missing, Missing):
+        raise InputError(
+            "backend.no_reference",
+            f"A {card.format} model is compared with itself in {reference.backend}. {missing.reason} To install it: {missing.install}.",
+        )
     found: list[Candidate] = []
     engines: list[Backend] = []
     for way in planner.with_conversions():
@@ -258,5 +271,5 @@ def _installed(name: str, hardware: HardwareProfile) -> Available | Missing:
     needed = DISTRIBUTIONS.get(name, (name,))
     absent = [one for one in needed if one not in hardware.runtimes]
     if absent:
-        return Missing(reason=f"{absent[0]} is not installed on this machine.", install=f"pip install {absent[0]}")
+        return Missing(reason=f"{absent[0]} is not installed on this machine.", install=f"pip install {' '.join(absent)}")
     return Available(version=hardware.runtimes[needed[0]])

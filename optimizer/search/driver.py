@@ -11,7 +11,7 @@ from optimizer.measure.environment import environment_fingerprint
 from optimizer.measure.inputs import Split, split
 from optimizer.measure.memory import memory_available_bytes
 from optimizer.measure.telemetry import Telemetry
-from optimizer.pipeline import Subject, Witness, limits_for, portion
+from optimizer.pipeline import Subject, Witness, Yardstick, limits_for, portion
 from optimizer.sandbox import Sandbox
 from optimizer.score.catalog import price_for
 from optimizer.score.evidence import gather
@@ -92,6 +92,7 @@ def _machine(problem: SearchProblem, *, finished: Sequence[StageReport], budget_
             synthetic=source is InputSource.SYNTHETIC,
             sealed_available=len(_parts(problem).sealed),
             sealed_needed=sealed_needed(card, spec),
+            gate_examples=len(_parts(problem).search[:GATE_EXAMPLES]),
             held_max=held_at_most(card.size_bytes, memory_available_bytes()),
         ),
         costs=fast.between(slow),
@@ -109,6 +110,7 @@ def _performer(
     finished: Sequence[StageReport],
 ) -> Performer:
     parts, root = _parts(problem), problem.workspace / "inputs"
+    gate_inputs = portion(problem.inputs, parts.search[:GATE_EXAMPLES], root=root)
     subject = Subject(
         model_dir=problem.model_dir,
         entry=problem.entry,
@@ -117,6 +119,13 @@ def _performer(
         inputs=problem.inputs,
         timing=portion(problem.inputs, parts.search[:TIMING_EXAMPLES], root=root),
         calibration=portion(problem.inputs, parts.calibration, root=root) if parts.calibration else None,
+        choosing=portion(problem.inputs, parts.search, root=root),
+        yardstick=Yardstick(
+            reference=machine.plan.reference,
+            task=problem.spec.task or problem.card.task,
+            targets=tuple(one for one in problem.spec.targets if one.kpi.startswith(("fidelity_", "accuracy_"))),
+            sealed_examples=len(parts.sealed),
+        ),
         workspace=problem.workspace,
         seed=problem.spec.seed,
         limits=limits_for(problem.hardware, wall_s=CHILD_WALL_S),
@@ -133,7 +142,7 @@ def _performer(
         machine=machine,
         sandbox=sandbox,
         reporter=reporter,
-        gate_inputs=portion(problem.inputs, parts.search[:GATE_EXAMPLES], root=root),
+        gate_inputs=gate_inputs,
         sealed=parts.sealed,
         block_s=problem.spec.budget.block_s,
         min_iterations=min_iterations(problem.spec),

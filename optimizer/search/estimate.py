@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from optimizer.errors import InputError
 from optimizer.measure.fidelity import examples_needed
+from optimizer.measure.streams import examples_per_unit
 from optimizer.search.arms import min_iterations
 from optimizer.search.candidates import installed_backends, plan
 from optimizer.search.plan import Estimate
@@ -59,8 +60,8 @@ def guesses(card: ModelCard, hardware: HardwareProfile) -> tuple[_Guess, _Guess]
 
 
 def sealed_needed(card: ModelCard, spec: SearchSpec) -> int:
-    """Sealed examples that a recipe without any change needs to Pass."""
-    return examples_needed(spec.task or card.task, spec.targets)
+    """Sealed examples that a recipe without any change needs to Pass; a model with state needs as many streams."""
+    return examples_needed(spec.task or card.task, spec.targets) * examples_per_unit(card)
 
 
 def estimate(card: ModelCard, spec: SearchSpec, hardware: HardwareProfile) -> Estimate:
@@ -92,7 +93,7 @@ def _parts(guess: _Guess, spec: SearchSpec, *, needed: int, candidates: int, fir
     """Seconds by part; search takes what the race and the accuracy check leave, at most what its candidates need."""
     total_s, reserve = spec.budget.total_s, _reserve(guess, spec)
     baseline_s = min(guess.gate_s, total_s)
-    sealed_s = min(reserve.sealed_s(needed, finalists=1), total_s - baseline_s)
+    sealed_s = min(_sealed_s(reserve, needed), total_s - baseline_s)
     left_s = max(0.0, total_s - baseline_s - sealed_s - CLOSING_S)
     size = reserve.affordable(RACE_SHARE * left_s) or reserve.sizes()[-1]
     race_s = size.looks[0] * reserve.block_s(1) if first_look else reserve.race_s(size)
@@ -105,7 +106,12 @@ def _least_s(guess: _Guess, spec: SearchSpec, needed: int) -> float:
     """Screening of two candidates, one look of one finalist, and the accuracy check, at the fast guess."""
     reserve = _reserve(guess, spec)
     search_s = LEAST_CANDIDATES * guess.candidate_s
-    return guess.gate_s + search_s + reserve.sealed_s(needed, finalists=1) + spec.budget.looks[0] * reserve.block_s(1) + CLOSING_S
+    return guess.gate_s + search_s + _sealed_s(reserve, needed) + spec.budget.looks[0] * reserve.block_s(1) + CLOSING_S
+
+
+def _sealed_s(reserve: Reserve, needed: int) -> float:
+    """The accuracy check of one finalist on what a proof needs, or on fewer where that would leave no time to search."""
+    return reserve.sealed_s(reserve.sealed_examples(available=needed, needed=needed), finalists=1)
 
 
 def _reserve(guess: _Guess, spec: SearchSpec) -> Reserve:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from optimizer.measure.foresight import limits_missed
 from optimizer.search.actions import (
     Action,
     Arm,
@@ -32,13 +33,14 @@ from optimizer.search.reserve import Costs, Reserve, Step
 from optimizer.search.rounds import Rounds
 from optimizer.search.screen import CERTAIN, ScreenLedger
 from optimizer.search.shortlist import Shortlist
-from optimizer.specs import Failure, NotTried, SearchSpec, Verdict
+from optimizer.specs import Failure, NotTried, Recipe, SearchSpec, Verdict
 
 FEWEST_SEALED = 50
 KEPT_BESIDE_NEW = 2
 TUNED_SURVIVORS = 2
 BASELINE_STARTS = 5
 EXAMPLE_OVERHEAD = 1.3
+UNNEEDED = "Reduced precision in all layers already keeps the outputs."
 
 
 class Phase(StrEnum):
@@ -60,6 +62,7 @@ class Terms:
     synthetic: bool
     sealed_available: int
     sealed_needed: int
+    gate_examples: int = 64
     held_max: int = 5
 
 
@@ -227,7 +230,7 @@ class SearchMachine:
     def _verify(self, elapsed_s: float) -> Action | None:
         left_s = self.terms.total_s - elapsed_s
         examples, finalists = self._affordable(left_s)
-        for index in self.shortlist.contenders():
+        for index in sorted(self.shortlist.contenders(), key=lambda one: not self._is_foreseen(one)):
             if len(self._finalists) >= finalists or self._is_out_of_reach(index):
                 break
             trial = self.field.trials[index]
@@ -331,8 +334,30 @@ class SearchMachine:
         self.costs.observe(Step.GATE, result.seconds)
         if trial.index:
             self.field.take_gate(trial.index, result.fidelity)
+            self._consider_refinement(trial)
         else:
             trial.gate, trial.standing = result.fidelity, Standing.HELD
+
+    def _consider_refinement(self, trial: Trial) -> None:
+        """Reduced precision that keeps the outputs needs no exact layers; where it seems to miss, exact layers come next."""
+        finer = [one for one in self.field.waiting if one.refines and _same_runtime(one.recipe, trial.recipe)]
+        if trial.candidate.refines or not finer:
+            return
+        if self._is_foreseen(trial.index):
+            for candidate in finer:
+                self.field.waiting.remove(candidate)
+                self.not_tried.append(NotTried(label=candidate.recipe.label, reason=UNNEEDED))
+            return
+        self.field.waiting.remove(finer[0])
+        self.field.waiting.insert(0, finer[0])
+
+    def _is_foreseen(self, index: int) -> bool:
+        """Whether the sealed examples would pass it, if they agree as well as the examples of the gate did."""
+        gate = self.field.trials[index].gate
+        if gate is None or gate.verdict is Verdict.FAIL:
+            return False
+        growth = self.terms.sealed_available / max(1, self.terms.gate_examples)
+        return gate.invariant or not limits_missed(gate.measurements, gate.limits, growth=growth)
 
     def _take_failure(self, trial: Trial, failure: Failure) -> None:
         """A failed trial is out; Trial 0 killed from outside is tried once more, else nothing can be said at all."""
@@ -378,6 +403,10 @@ class SearchMachine:
             fault=self.fault,
             eligible=frozenset(index for index in self.field.trials if index and self.shortlist.is_eligible(index)),
         )
+
+
+def _same_runtime(one: Recipe, other: Recipe) -> bool:
+    return (one.backend, one.settings) == (other.backend, other.settings)
 
 
 def chain_key(candidate: Candidate) -> str:

@@ -273,7 +273,12 @@ def _of_itself() -> Fidelity:
 
 def _fidelity(found: FidelityResult) -> Fidelity:
     return Fidelity(
-        verdict=found.verdict, reason=found.reason, invariant=found.invariant, measurements=found.measurements, limits=dict(found.limits)
+        verdict=found.verdict,
+        reason=found.reason,
+        invariant=found.invariant,
+        measurements=found.measurements,
+        limits=dict(found.limits),
+        stream_steps=found.stream_steps,
     )
 
 

@@ -10,12 +10,16 @@ from optimizer.specs import NotTried, Recipe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A recipe worth trying. ``prior_speedup`` is a guess that only orders the queue; it proves nothing."""
+    """A recipe worth trying. ``prior_speedup`` is a guess that only orders the queue; it proves nothing.
+
+    ``refines``: it repairs the reduced precision of the plain recipe with the same backend and settings.
+    """
 
     recipe: Recipe
     accuracy_invariant: bool
     why: str
     prior_speedup: float = 1.0
+    refines: bool = False
 
 
 def no_tuning(_candidate: Candidate) -> tuple[Candidate, ...]:

@@ -61,6 +61,8 @@ def _with_pass(prior: Prior, name: str, *, compiled: bool, card: ModelCard, hard
     foldable = sum(card.operators.get(one, 0) for one in FOLDABLE) / max(1, card.node_count)
     if name in ("simplify", "ort_basic"):
         return prior.times(1.02 + min(0.1, foldable / 2) if compiled else 1.01)
+    if name == "opset_upgrade":
+        return prior
     if name == "shape_specialisation":
         return prior.times(1.0 if compiled else 1.01)
     if name == "onnx_export":
@@ -72,6 +74,8 @@ def _with_pass(prior: Prior, name: str, *, compiled: bool, card: ModelCard, hard
     if name == "static_int8":
         on_reduced = 1.0 if prior.chance == 1 else 0.75
         return prior.times(_static_int8(compiled=compiled, hardware=hardware) * on_reduced, 0.2)
+    if name == "partial_bf16":
+        return prior.times(0.85, 1.2)
     return prior.times(1.1, 0.8)
 
 

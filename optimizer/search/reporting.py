@@ -112,6 +112,7 @@ class Reporter:
         if fidelity is not None:
             measured, verdict = (*fidelity.measurements, *more), fidelity.verdict
             detail = {**detail, "reason": fidelity.reason, "invariant": fidelity.invariant, "limits": dict(fidelity.limits)}
+            detail |= {"stream_steps": fidelity.stream_steps} if fidelity.stream_steps > 1 else {}
         self._send(trial, stage, failure=failure, measurements=measured, verdict=verdict, detail=detail)
 
     def _send(

@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from optimizer.measure.split import SEALED_FLOOR
 from optimizer.specs import Budget
 
 RACE_SHARE = 0.6
 """The race may claim at most this share of the time left after Trial 0 is known, unless a single look needs more."""
 
 SEALED_SHARE = 0.2
+PROOF_SHARE = 0.5
+"""A proof on more than the usual sealed examples may take this share of all time; beyond it only exact forms can win, on fewer."""
+
 OPTIMISM = 0.6
 """A race begins when its first look might fit: costs are guessed from the screening, and nothing better is left to do."""
 
@@ -99,9 +103,14 @@ class Reserve:
         return self.race_s(size)
 
     def sealed_examples(self, *, available: int, needed: int) -> int:
-        """How many sealed examples to open: as many as the preset says, fewer when the model is slow, never below what a proof needs."""
+        """How many sealed examples to open: as many as the preset says, fewer when the model is slow.
+
+        Not below what a proof needs, unless that is uncommonly much (streams, strict targets) and would leave no time to search.
+        """
         affordable = int(SEALED_SHARE * self.total_s / (2 * self.costs.example_s))
-        return min(available, self.budget.accuracy_examples, max(needed, affordable))
+        provable = PROOF_SHARE * self.total_s / ((1 + self.budget.finalists) * self.costs.example_s)
+        proof = needed if needed <= max(SEALED_FLOOR, provable) else SEALED_FLOOR
+        return min(available, self.budget.accuracy_examples, max(proof, affordable))
 
     def sealed_s(self, examples: int, *, finalists: int) -> float:
         """Reference outputs and one check per finalist on the sealed examples."""

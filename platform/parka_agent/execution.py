@@ -185,16 +185,13 @@ class Bundler:
         try:
             return bundle_trial(
                 report.trial,
+                problem=self.problem,
                 reports=(*self.attempt.run.lease.reports(), *self.observer.sent),
-                model_dir=self.problem.model_dir,
-                entry=self.problem.entry,
-                workspace=self.problem.workspace,
+                sandbox=self.attempt.sandbox,
                 target=self.attempt.folder / "bundles" / f"trial-{report.trial}.zip",
-                shapes=self.problem.inputs.shapes,
                 summary={"measurements": [to_jsonable(one) for one in report.measurements]},
-                runtimes=self.attempt.hardware.runtimes,
             )
-        except EngineFault as error:
+        except EngineError as error:
             log.warning("bundle_not_made", code=error.code, trial=report.trial)
             return None
 

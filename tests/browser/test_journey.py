@@ -49,7 +49,7 @@ def sign_in(page: Page, platform: LiveStack) -> None:
 def upload(page: Page, platform: LiveStack) -> None:
     """S1 through the drop zone; the page waits for the inspection by itself."""
     page.get_by_role("link", name="Upload model").first.click()
-    page.get_by_label("Drop an ONNX file here").set_input_files(sample_path("S1"))
+    page.get_by_label("Drop a model here").set_input_files(sample_path("S1"))
     expect(page.get_by_text("looks like ONNX")).to_be_visible()
     page.get_by_text("Uploaded", exact=True).wait_for(timeout=120_000)
     page.get_by_label("Name of the new model").fill("MiniLM")

@@ -195,7 +195,7 @@ def test_a_wrong_file_is_named_before_anything_is_sent(signed_in: SignedIn, site
     page.goto(site.at("models/new/"))
     sent: list[str] = []
     page.on("request", lambda request: sent.append(request.url) if "/uploads" in request.url else None)
-    chooser = page.get_by_label("Drop an ONNX file here")
+    chooser = page.get_by_label("Drop a model here")
     chooser.set_input_files({"name": "model.onnx", "mimeType": "application/octet-stream", "buffer": b"\x80\x04\x95 a pickle"})
     page.get_by_role("alert").get_by_text("can run code when loaded").wait_for()
     chooser.set_input_files({"name": "empty.onnx", "mimeType": "application/octet-stream", "buffer": b""})
@@ -207,7 +207,7 @@ def test_a_file_is_uploaded_in_pieces_and_saved(signed_in: SignedIn, site: Site)
     page = signed_in()
     page.goto(site.at("models/new/"))
     content = b"\x08\x08" + b"parka" * 2_000_000
-    page.get_by_label("Drop an ONNX file here").set_input_files(
+    page.get_by_label("Drop a model here").set_input_files(
         {"name": "big one.onnx", "mimeType": "application/octet-stream", "buffer": content}
     )
     page.get_by_text("Uploaded", exact=True).wait_for()

@@ -154,15 +154,30 @@ def test_a_search_decides_and_leaves_a_readable_result_folder(searched: tuple[in
 
 def test_the_result_can_be_exported(searched: tuple[int, Path], capsys: pytest.CaptureFixture[str]) -> None:
     _, root = searched
-    assert run(["export", str(root), "--out", "bundle.zip", "--json"]) == 0
+    assert run(["export", str(root), "--out", "bundle.zip", "--json", "--sandbox", "C"]) == 0
     reference = json.loads(capsys.readouterr().out)
     with zipfile.ZipFile("bundle.zip") as archive:
         names = archive.namelist()
         measurements: dict[str, Any] = json.loads(archive.read("measurements.json"))
-    assert {"README.txt", "recipe.json", "measurements.json"} < set(names)
+    assert {"README.txt", "recipe.json", "measurements.json", "serve.py", "samples/outputs.npz"} < set(names)
+    assert len(measurements["start_latencies_p50_ms"]) >= 2
+    assert measurements["environment"]["sandbox_level"] == "C"
     assert measurements["decision"] == ResultFolder(root=root).outcome.decision.value
     assert reference["role"] == "bundle"
     assert run(["export", str(root), "--out", "bundle.zip"]) == 4
+
+
+@pytest.mark.flow
+def test_what_was_exported_is_replayed_here(searched: tuple[int, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    _, root = searched
+    assert run(["export", str(root), "--out", "replayed.zip", "--sandbox", "C"]) == 0
+    capsys.readouterr()
+    code = run(["replay", "replayed.zip", "--sandbox", "C", "--starts", "4", "--seconds", "0.3", "--quiet", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert code == {"reproduced": 0, "not_reproduced": 1, "undecided": 2}[found["verdict"]]
+    assert found["agreement"] == "same"
+    assert found["environment_differs_in"] == []
+    assert 1 / 20 < found["speedup"]["value"] < 20  # two sessions on a shared machine, not two machines
 
 
 @pytest.mark.flow

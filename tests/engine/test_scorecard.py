@@ -193,6 +193,16 @@ def test_the_default_fidelity_limits_stand_as_targets_that_the_summary_does_not_
     assert card.summary == "No targets set"
 
 
+def test_the_finding_says_that_state_was_fed_back() -> None:
+    reports = tuple(
+        replace(report, detail={**report.detail, "stream_steps": 32}) if report.stage is Stage.CONFIRM and report.trial else report
+        for report in reports_with()
+    )
+    card = build_scorecard(reports=reports, outcome=won(), spec=asked(), price=CATALOG_PRICE)
+    assert "match the original on 400 sealed proxy inputs in streams of 32 with the state fed back." in card.finding
+    assert "streams" not in build_scorecard(reports=reports_with(), outcome=won(), spec=asked(), price=CATALOG_PRICE).finding
+
+
 def test_without_reported_limits_the_sealed_verdict_stands_on_the_first_fidelity_row() -> None:
     reports = [replace(one, detail={"reason": "Outputs match."}) if one.stage is Stage.CONFIRM else one for one in reports_with()]
     card = build_scorecard(reports=reports, outcome=won(), spec=asked(), price=TEAM_PRICE)

@@ -36,8 +36,8 @@ class UploadZone:
 
 MODEL_UPLOAD = UploadZone(
     role=ArtifactRole.MODEL,
-    ask="Drop an ONNX file here, or choose one",
-    hint="One .onnx file, or a .zip with the .onnx and its external data. Up to 8 GiB, resumable.",
+    ask="Drop a model here, or choose one",
+    hint="One .onnx file, or a .zip with the .onnx and its external data, or with an OpenVINO .xml and its .bin. Up to 8 GiB, resumable.",
     accepts="onnx zip",
     wants="an ONNX file or a zip",
     suffixes=".onnx,.zip",

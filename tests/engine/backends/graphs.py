@@ -63,6 +63,13 @@ def shared_output(path: Path) -> Path:
     return samples.save(helper.make_graph(nodes, "shared", [samples.value("x", [2, 2])], outputs), path)
 
 
+def passed_through(path: Path) -> Path:
+    """An input that becomes an output as it is, beside one that is computed on: the runtime must still be fed by its own name."""
+    nodes = [helper.make_node("Dropout", ["x"], ["same"]), helper.make_node("Relu", ["z"], ["y"])]
+    inputs, outputs = [samples.value("x", ["n"]), samples.value("z", ["n"])], [samples.value("same", ["n"]), samples.value("y", ["n"])]
+    return samples.save(helper.make_graph(nodes, "passed", inputs, outputs), path)
+
+
 def unused_input(path: Path) -> Path:
     """An input that no node reads."""
     node = helper.make_node("Relu", ["x"], ["y"])
@@ -140,6 +147,7 @@ CASES: tuple[Case, ...] = (
     Case(name="if not taken", build=samples.branch, feeds={"flag": np.array(False), "x": _floats(2)}),
     Case(name="odd names", build=odd_names, feeds={"serving default:0": _floats(1, 3), "вес.1": _floats(1, 3)}),
     Case(name="shared outputs", build=shared_output, feeds={"x": _floats(2, 2)}),
+    Case(name="input passed through", build=passed_through, feeds={"x": _floats(3), "z": _floats(3)}),
     Case(name="unused input", build=unused_input, feeds={"unused": _floats(3), "x": _floats(2)}),
     Case(name="zero initializers", build=without_initializers, feeds={"x": _floats(2, 4)}),
     Case(name="old opset", build=old_opset, feeds={"x": _floats(3)}),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from optimizer.backends import BACKENDS, backend
 from optimizer.backends.base import Available, Session
@@ -104,6 +105,31 @@ def test_a_feed_that_is_not_contiguous_is_read_right(tmp_path: Path, name: str) 
     assert session.run({"x": strided})[0].tolist() == [0, 2, 4, 6]
     strided[:] = 1
     assert session.run({"x": strided})[0].tolist() == [1, 1, 1, 1]
+
+
+@every_backend
+def test_a_feed_that_may_not_be_written_is_read_right(tmp_path: Path, name: str) -> None:
+    feed = np.arange(4, dtype=np.float32)
+    feed.flags.writeable = False
+    session = opened(name, samples.identity(tmp_path / "m.onnx"), {"x": feed})
+    assert session.run({"x": feed})[0].tolist() == [0, 1, 2, 3]
+
+
+@every_backend
+@pytest.mark.parametrize("dtype", [TensorProto.BFLOAT16, TensorProto.FLOAT8E4M3FN, TensorProto.INT4])
+@pytest.mark.parametrize("side", ["x", "y"])
+def test_a_type_that_numpy_cannot_exchange_with_the_runtime_is_refused_when_opening(
+    tmp_path: Path, name: str, dtype: int, side: str
+) -> None:
+    narrow, wide = samples.value("x", [4], dtype=dtype), samples.value("y", [4])
+    if side == "y":
+        narrow, wide = samples.value("x", [4]), samples.value("y", [4], dtype=dtype)
+    node = helper.make_node("Cast", ["x"], ["y"], to=wide.type.tensor_type.elem_type)
+    model = samples.save(helper.make_graph([node], "cast", [narrow], [wide]), tmp_path / "m.onnx", opset=21)
+    with pytest.raises(EngineError, match="exchange with numpy") as refusal:
+        opened(name, model)
+    assert refusal.value.code == "backend.unsupported"
+    assert repr(side) in refusal.value.message
 
 
 @every_backend

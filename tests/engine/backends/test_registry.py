@@ -64,6 +64,13 @@ def test_trial_0_is_the_upload_in_onnx_runtime_with_threads_stated() -> None:
     assert recipe.settings == BackendSettings(threads=2)
 
 
+def test_trial_0_of_an_openvino_ir_is_openvino_in_full_precision() -> None:
+    recipe = reference_recipe(card(format="openvino_ir"), 2)
+    assert (recipe.backend, recipe.passes, recipe.settings.precision) == ("openvino", (), Precision.F32)
+    assert "openvino_ir" in backend("openvino").formats
+    assert "openvino_ir" not in backend("onnxruntime").formats
+
+
 def test_a_format_without_reference_runtime_is_refused() -> None:
     with pytest.raises(InputError) as refusal:
         reference_recipe(card(format="gguf"), 2)

@@ -140,41 +140,6 @@ def test_token_states_without_a_pooled_output_are_averaged() -> None:
     assert compare_outputs(TaskKind.EMBEDDING, reference, noisy(reference, scale=0.5)).verdict is Verdict.FAIL
 
 
-def strings(*, n: int = ENOUGH, steps: int = 20, width: int = 6) -> Outputs:
-    rng = np.random.default_rng(5)
-    return [[np.eye(width, dtype=np.float32)[rng.integers(0, width, steps)][None]] for _ in range(n)]
-
-
-def test_decoded_strings_and_steps_gate_sequences() -> None:
-    reference = strings()
-    assert compare_outputs(TaskKind.SEQUENCE, reference, [[one[0].copy()] for one in reference]).verdict is Verdict.PASS
-    broken = [[np.roll(one[0], 1, axis=-1) if index % 5 == 0 else one[0]] for index, one in enumerate(reference)]
-    result = compare_outputs(TaskKind.SEQUENCE, reference, broken)
-    assert result.verdict is Verdict.FAIL
-    assert measured(result, "fidelity_sequence_exact_fraction") == 0.8
-    assert measured(result, "fidelity_step_agreement_fraction") == 0.8
-
-
-def test_repeats_and_blanks_do_not_change_a_decoded_string() -> None:
-    def path(classes_: list[int]) -> Array:
-        return np.eye(4, dtype=np.float32)[classes_][None]
-
-    reference: Outputs = [[path([1, 1, 0, 2, 0, 3])]] * ENOUGH
-    candidate: Outputs = [[path([0, 1, 0, 2, 3, 3])]] * ENOUGH
-    result = compare_outputs(TaskKind.SEQUENCE, reference, candidate)
-    assert measured(result, "fidelity_sequence_exact_fraction") == 1.0
-    assert measured(result, "fidelity_step_agreement_fraction") == pytest.approx(4 / 6)
-    assert result.verdict is Verdict.FAIL
-
-
-def test_steps_of_one_example_are_not_independent() -> None:
-    reference = strings(n=20, steps=50)
-    result = compare_outputs(TaskKind.SEQUENCE, reference, [[one[0].copy()] for one in reference])
-    steps = next(one for one in result.measurements if one.kpi == "fidelity_step_agreement_fraction")
-    assert (steps.n, steps.n_eff) == (1000, 20)
-    assert result.verdict is Verdict.UNPROVEN
-
-
 def test_every_float_output_of_a_generic_model_gates() -> None:
     rng = np.random.default_rng(6)
     reference = [[rng.normal(size=(1, 9)).astype(np.float32), rng.normal(size=(2, 3, 4)).astype(np.float32)] for _ in range(ENOUGH)]

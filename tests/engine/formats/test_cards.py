@@ -221,6 +221,33 @@ def test_a_sequence_input_is_described_and_warned_about(tmp_path: Path) -> None:
     assert any("cannot be fed" in warning for warning in card.warnings)
 
 
+def test_an_optional_input_is_described_and_warned_about(tmp_path: Path) -> None:
+    kind = helper.make_optional_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, [2]))
+    node = helper.make_node("OptionalGetElement", ["x"], ["y"])
+    card = inspect_model(_graph(tmp_path / "m.onnx", [node], [helper.make_value_info("x", kind)], [samples.value("y", [2])]))
+    assert card.inputs[0].dtype == "optional"
+    assert any("cannot be fed" in warning for warning in card.warnings)
+
+
+def _dropout(path: Path, mode: str) -> Path:
+    """Dropout whose mode is left out, a constant of either kind, or an input."""
+    flag = numpy_helper.from_array(np.array(mode == "on"), "mode")
+    nodes, inputs, stored = [], [samples.value("x", [4])], [numpy_helper.from_array(np.array(0.5, np.float32), "ratio")]
+    if mode == "node":
+        nodes.append(helper.make_node("Constant", [], ["mode"], value=numpy_helper.from_array(np.array(False))))
+    elif mode == "input":
+        inputs.append(samples.value("mode", [], dtype=TensorProto.BOOL))
+    elif mode != "absent":
+        stored.append(flag)
+    nodes.append(helper.make_node("Dropout", ["x", "ratio", *([] if mode == "absent" else ["mode"])], ["y"]))
+    return samples.save(helper.make_graph(nodes, "dropout", inputs, [samples.value("y", [4])], stored), path)
+
+
+@pytest.mark.parametrize(("mode", "random"), [("absent", False), ("off", False), ("node", False), ("on", True), ("input", True)])
+def test_dropout_is_random_where_it_trains(tmp_path: Path, mode: str, random: bool) -> None:
+    assert inspect_model(_dropout(tmp_path / "m.onnx", mode)).random is random
+
+
 def test_long_texts_are_cut(tmp_path: Path) -> None:
     model = onnx.load(samples.mlp(tmp_path / "m.onnx"))
     model.producer_name = "p" * 5_000

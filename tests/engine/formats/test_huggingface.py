@@ -95,6 +95,17 @@ def test_code_and_pickles_of_a_folder_are_left_behind(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "taken").iterdir()) == ["config.json", "model.safetensors", "vocab.txt"]
 
 
+def test_a_description_for_a_runtime_goes_before_the_configuration_beside_it(tmp_path: Path) -> None:
+    """Folders that exporters write hold the configuration of the network too, and weights that are no pickle."""
+    (tmp_path / "ir").mkdir()
+    samples.openvino_ir(tmp_path / "ir" / "openvino_model.xml")
+    (tmp_path / "ir" / "config.json").write_text(json.dumps(folders.CONFIG))
+    assert taken(tmp_path, tmp_path / "ir").format == "openvino_ir"
+    both = folders.encoder(tmp_path / "both")
+    samples.mlp(both / "model.onnx")
+    assert inspect_model(prepare(both, tmp_path / "graph", beside=True).entry).format == "onnx"
+
+
 def test_shards_are_those_of_the_index(tmp_path: Path) -> None:
     folder = folders.sharded(folders.encoder(tmp_path / "net"))
     whole = inspect_model(folders.encoder(tmp_path / "whole") / "config.json")

@@ -13,6 +13,7 @@ from onnx import helper
 from optimizer.formats import inspect_model
 from optimizer.formats.onnx_rules import MAX_IR_VERSION, MAX_OPSET
 from tests import samples
+from tests.corpus import corpus
 from tests.engine.formats.codes import refusal_of
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -20,7 +21,7 @@ import onnxruntime
 
 CORPUS = [
     *sorted((Path(onnx.backend.test.__file__).parent / "data").glob("*/*/model.onnx")),
-    *sorted(Path("/usr/share/libonnx-testdata").glob("**/model.onnx")),
+    *corpus(),
 ]
 
 

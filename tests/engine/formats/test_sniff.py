@@ -10,10 +10,10 @@ import struct
 import sys
 import tarfile
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from optimizer.errors import InputError
@@ -52,9 +52,12 @@ def test_a_pickle_is_refused_under_any_name_and_never_opened(tmp_path: Path, nam
     assert not (tmp_path / "mark").exists()
 
 
-def test_joblib_files_are_pickles(tmp_path: Path) -> None:
-    data = pickle.dumps({"x": list(range(100))}, protocol=4)
-    assert code_of(named(tmp_path, "a.joblib", zlib.compress(data)), tmp_path) == "format.pickle"
+@pytest.mark.parametrize("packing", [0, ("zlib", 3), ("gzip", 3), ("bz2", 3), ("xz", 3), ("lzma", 3)])
+def test_joblib_files_are_pickles_however_they_are_packed(tmp_path: Path, packing: object) -> None:
+    joblib = pytest.importorskip("joblib")
+    joblib.dump({"weights": np.arange(100.0), "x": Marker(tmp_path / "mark")}, tmp_path / "a.joblib", compress=packing)
+    assert code_of(tmp_path / "a.joblib", tmp_path) == "format.pickle"
+    assert not (tmp_path / "mark").exists()
 
 
 def _tar() -> bytes:
@@ -81,6 +84,56 @@ def _npy() -> bytes:
     return buffer.getvalue()
 
 
+def _node(name: bytes, op: bytes) -> bytes:
+    return samples.wire_field(1, samples.wire_field(1, name) + samples.wire_field(2, op))
+
+
+def _core_ml() -> bytes:
+    port = samples.wire_field(1, samples.wire_field(1, b"image"))
+    return b"\x08\x05" + samples.wire_field(2, port)
+
+
+OTHER_TOOLS = {
+    "torch_export": ("m.pt2", lambda: _zip(m__archive_format=b"pt2", m__models__model_dot_json=b"{}"), "model.code_disabled", "torch.export.load("),
+    "torch_export, first form": ("m.pt2", lambda: _zip(serialized_exported_program_dot_json=b"{}"), "model.code_disabled", "torch.onnx.export("),
+    "torchscript": ("m.jit", lambda: _zip(m__code__a_dot_py=b"", m__constants_dot_pkl=b"\x80\x02.", m__data_dot_pkl=b"\x80\x02."), "model.code_disabled", "torch.jit.load("),
+    "torch weights": ("m.pth", lambda: _zip(archive__data_dot_pkl=b"\x80\x02.", archive__version=b"3"), "model.code_disabled", "torch.onnx.export("),
+    "torch weights, old form": ("m.pth", lambda: pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2), "format.pickle", "torch.onnx.export("),
+    "keras h5": ("m.h5", lambda: b"\x89HDF\r\n\x1a\n" + bytes(100), "format.keras", "format='onnx'"),
+    "keras 3": ("m.keras", lambda: _zip(config_dot_json=b"{}", metadata_dot_json=b"{}", model_dot_weights_dot_h5=b"\x89HDF"), "format.keras", "format='onnx'"),
+    "saved model, packed": ("m.zip", lambda: _zip(m__saved_model_dot_pb=b"\x08\x01", m__variables__variables_dot_index=b"x"), "format.not_yet", "--saved-model"),
+    "saved model": ("saved_model.pb", lambda: b"\x08\x01\x12\xff\x01\x0a\x05serve" + bytes(50), "format.not_yet", "--saved-model"),
+    "frozen graph": ("graph.pb", lambda: _node(b"input/x", b"Placeholder") + _node(b"w", b"Const"), "format.not_yet", "--graphdef"),
+    "frozen graph, long node": ("graph.pb", lambda: samples.wire_field(1, samples.wire_field(1, b"w") + samples.wire_field(2, b"Const") + samples.wire_field(5, bytes(70_000))), "format.not_yet", "--graphdef"),
+    "core ml": ("m.mlmodel", _core_ml, "format.not_yet", "torch.onnx.export("),
+    "core ml package": ("m.zip", lambda: _zip(m__Manifest_dot_json=b"{}", m__Data__com_dot_apple_dot_CoreML__model_dot_mlmodel=_core_ml()), "format.not_yet", "torch.onnx.export("),
+    "gguf": ("m.gguf", lambda: b"GGUF" + struct.pack("<IQQ", 3, 0, 0), "format.not_yet", "optimum-cli export onnx"),
+    "tflite": ("m.tflite", lambda: b"\x1c\x00\x00\x00TFL3" + bytes(50), "format.not_yet", "--tflite"),
+    "safetensors": ("m.safetensors", _safetensors, "format.not_yet", "optimum-cli export onnx"),
+    "safetensors, packed": ("m.zip", lambda: _zip(model_dot_safetensors=_safetensors()), "format.not_yet", "optimum-cli export onnx"),
+    "scikit-learn": ("m.pkl", lambda: pickle.dumps({"coef": [1.0]}), "format.pickle", "skl2onnx.to_onnx("),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", OTHER_TOOLS)
+def test_models_of_other_tools_are_refused_with_the_command_that_exports_them(tmp_path: Path, kind: str) -> None:
+    name, data, code, command = OTHER_TOOLS[kind]
+    for given in (name, "renamed.bin"):
+        with pytest.raises(InputError) as refused:
+            prepare(named(tmp_path, given, data()), tmp_path / "flat")
+        assert refused.value.code == code
+        assert command in refused.value.message
+        assert "upload" in refused.value.message
+
+
+def test_an_onnx_file_whose_producer_has_any_name_is_still_onnx(tmp_path: Path) -> None:
+    for producer in ("", "x", "tf2onnx", "Rabcdefgh", "π"):
+        model = onnx.load(samples.mlp(tmp_path / "m.onnx"))
+        model.producer_name = producer
+        onnx.save(model, tmp_path / "m.onnx")
+        assert sniff(tmp_path / "m.onnx") is FileKind.ONNX
+
+
 @pytest.mark.parametrize(
     ("data", "code"),
     [
@@ -96,9 +149,12 @@ def _npy() -> bytes:
         (b"ftrt" + bytes(100), "format.native_code"),
         (b"GGUF" + struct.pack("<IQQ", 3, 0, 0), "format.not_yet"),
         (_safetensors(), "format.not_yet"),
-        (b'<?xml version="1.0"?><net name="m" version="11"></net>', "format.not_yet"),
+        (b'<?xml version="1.0"?><net name="m" version="11"></net>', "openvino.xml"),
         (_zip(config_dot_json=b"{}", model_dot_safetensors=_safetensors()), "huggingface.architecture"),
-        (_zip(m_dot_xml=b"<net>", m_dot_bin=b"x"), "format.not_yet"),
+        (_zip(model_dot_safetensors=_safetensors()), "format.not_yet"),
+        (_zip(config_dot_json=b"{}", pytorch_model_dot_bin=b"x"), "format.no_model"),
+        (_zip(m_dot_xml=b"<net>", m_dot_bin=b"x"), "openvino.xml"),
+        (_zip(m_dot_xml=b"<html>", m_dot_bin=b"x"), "format.unknown"),
         (b"\x1c\x00\x00\x00TFL3" + bytes(50), "format.not_yet"),
         (b"\x1c\x00\x00\x00ORTM" + bytes(50), "format.not_yet"),
         (b"\x08\x01\x12\xff\x01\x0a\x05serve" + bytes(50), "format.not_yet"),

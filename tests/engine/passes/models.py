@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from optimizer.backends import backend
+from optimizer.backends import Available, backend
 from optimizer.formats import inspect_model
 from optimizer.passes.base import PassContext
 from optimizer.specs import BackendSettings, HardwareProfile
@@ -20,6 +20,7 @@ Feeds = dict[str, np.ndarray[Any, Any]]
 HOST = HardwareProfile(
     os="linux", os_version="12", architecture="x86_64", kernel="6", cpu_model="test", cores=2, memory_bytes=1 << 33, dot_int8=True
 )
+AVAILABLE = Available(version="1")
 TOKENS = 24
 
 

@@ -156,28 +156,28 @@ def test_an_unknown_pass_is_refused_with_the_choices() -> None:
 def test_the_build_key_changes_with_every_ingredient_and_with_nothing_else() -> None:
     static = [PassStep(name="static_int8", params={"per_channel": True, "activation": "uint8"})]
     versions = {"onnxruntime": "1"}
-    base = build_key("a" * 64, static, calibration_digest="c", shapes=SHAPES, versions=versions)
+    base = build_key("a" * 64, static, data_digest="c", shapes=SHAPES, versions=versions)
     assert base == build_key(
         "a" * 64,
         [PassStep(name="static_int8", params={"activation": "uint8", "per_channel": True})],
-        calibration_digest="c",
+        data_digest="c",
         shapes=dict(SHAPES),
         versions=dict(versions),
     )
     others = [
-        build_key("b" * 64, static, calibration_digest="c", shapes=SHAPES, versions=versions),
-        build_key("a" * 64, [PassStep(name="static_int8")], calibration_digest="c", shapes=SHAPES, versions=versions),
-        build_key("a" * 64, [*static, PassStep(name="simplify")], calibration_digest="c", shapes=SHAPES, versions=versions),
-        build_key("a" * 64, static, calibration_digest="d", shapes=SHAPES, versions=versions),
-        build_key("a" * 64, static, calibration_digest="c", shapes={"x": (1, 8)}, versions=versions),
-        build_key("a" * 64, static, calibration_digest="c", shapes=SHAPES, versions={"onnxruntime": "2"}),
+        build_key("b" * 64, static, data_digest="c", shapes=SHAPES, versions=versions),
+        build_key("a" * 64, [PassStep(name="static_int8")], data_digest="c", shapes=SHAPES, versions=versions),
+        build_key("a" * 64, [*static, PassStep(name="simplify")], data_digest="c", shapes=SHAPES, versions=versions),
+        build_key("a" * 64, static, data_digest="d", shapes=SHAPES, versions=versions),
+        build_key("a" * 64, static, data_digest="c", shapes={"x": (1, 8)}, versions=versions),
+        build_key("a" * 64, static, data_digest="c", shapes=SHAPES, versions={"onnxruntime": "2"}),
     ]
     assert len({base, *others}) == 7
 
 
 def test_calibration_counts_in_the_key_only_for_passes_that_use_it() -> None:
     steps = [PassStep(name="simplify")]
-    assert build_key("a", steps, calibration_digest="c") == build_key("a", steps, calibration_digest="d")
+    assert build_key("a", steps, data_digest="c") == build_key("a", steps, data_digest="d")
 
 
 def test_tool_versions_name_the_installed_distributions() -> None:

@@ -16,6 +16,12 @@ def probe(name, *, limits=TIGHT, **params):
     return ChildJob(entry=f"optimizer.sandbox.probes:{name}", params=params, limits=limits)
 
 
+def test_memory_that_forked_processes_share_counts_once(sandbox):
+    outcome = sandbox.run(probe("family", bytes=100 * MIB, children=8, seconds=1.5))
+    assert outcome.failure is None
+    assert outcome.usage.memory_peak_bytes < TIGHT.memory_bytes
+
+
 def test_parameters_go_in_and_the_result_comes_out(sandbox):
     outcome = sandbox.run(probe("echo", text="ü", numbers=[1, 2.5, None]))
     assert outcome.ok

@@ -9,7 +9,7 @@ import pytest
 from optimizer.search.actions import Gate, MeasureStart, RaceBlock, ScreenRound, SealedCheck
 from optimizer.search.field import Known
 from optimizer.search.machine import SearchMachine, Terms
-from optimizer.search.plan import Plan
+from optimizer.search.plan import Candidate, Plan
 from optimizer.search.race import RaceEnd
 from optimizer.specs import BackendSettings, Decision, Effect, Failure, KpiTarget, PassStep, SearchSpec, Verdict
 from tests.engine.search.world import CRASH, STRAY, Truth, World, candidate, machine, recipe
@@ -55,6 +55,36 @@ def test_a_finalist_that_fails_on_the_sealed_examples_makes_way_for_the_next() -
     world = World(truths={"hasty": Truth(speedup=5.0, sealed=Verdict.FAIL), "good": Truth(speedup=2.0)})
     conclusion = world.run(machine([candidate("hasty"), candidate("good")]))
     assert conclusion.decision is Decision.WINNER
+    assert world.recipes[conclusion.winner or 0].backend == "good"
+
+
+def refined(name: str) -> Candidate:
+    plain = candidate(name, invariant=False)
+    steps = (PassStep(name="partial_bf16"),)
+    return replace(plain, recipe=replace(plain.recipe, passes=steps), refines=True)
+
+
+def test_where_reduced_precision_misses_its_exact_layers_come_next() -> None:
+    world = World(truths={"half": Truth(speedup=4.0, gate=Verdict.FAIL), "half+partial_bf16": Truth(speedup=3.5, invariant=False)})
+    queue = [candidate("half", invariant=False), candidate("other"), candidate("another"), refined("half")]
+    conclusion = world.run(machine(queue))
+    assert [len(world.recipes[trial].passes) for trial in (1, 2)] == [0, 1]
+    assert world.recipes[conclusion.winner or 0].passes
+
+
+def test_reduced_precision_that_keeps_the_outputs_needs_no_exact_layers() -> None:
+    world = World(truths={"half": Truth(speedup=4.0, invariant=False)})
+    conclusion = world.run(machine([candidate("half", invariant=False), refined("half")]))
+    assert all(not one.passes for one in world.recipes.values())
+    assert any("already keeps the outputs" in one.reason for one in conclusion.not_tried)
+
+
+def test_what_the_gate_saw_missing_is_sealed_after_what_it_saw_hold() -> None:
+    shaky = Truth(speedup=4.0, gate=Verdict.UNPROVEN, misses=True)
+    world = World(truths={"shaky": shaky, "good": Truth(speedup=2.0)})
+    conclusion = world.run(machine([candidate("shaky", invariant=False), candidate("good")]))
+    first = next(action.trial for action in world.actions if isinstance(action, SealedCheck))
+    assert world.recipes[first].backend == "good"
     assert world.recipes[conclusion.winner or 0].backend == "good"
 
 

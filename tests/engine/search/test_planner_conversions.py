@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from optimizer.errors import InputError
 from optimizer.formats import inspect_model
 from optimizer.search import planner
 from optimizer.specs import HardwareProfile, ModelCard, SearchSpec
@@ -61,11 +62,10 @@ def test_without_the_export_the_runtimes_of_other_formats_are_left_out(folder: M
 
 
 def test_a_host_without_torch_is_told_what_to_install(folder: ModelCard) -> None:
-    plan = plan_for(folder, HOST)
-    assert plan.candidates == ()
-    reasons = {note.label: note.reason for note in plan.not_tried}
-    assert "pip install torch" in reasons["pytorch"]
-    assert "parka[torch]" in reasons["Export to ONNX"]
+    with pytest.raises(InputError) as refusal:
+        plan_for(folder, HOST)
+    assert refusal.value.code == "backend.no_reference"
+    assert "pip install torch transformers" in refusal.value.message
 
 
 def test_a_plan_for_onnx_does_not_advise_to_install_what_could_not_read_it(tmp_path: Path) -> None:

@@ -46,12 +46,13 @@ def candidate(name: str, *, invariant: bool = True) -> Candidate:
 
 @dataclass(kw_only=True)
 class Truth:
-    """What is true of one recipe. ``sealed`` defaults to ``gate``."""
+    """What is true of one recipe. ``sealed`` defaults to ``gate``; ``misses``: too far from its limit to be proven on more examples."""
 
     speedup: float = 1.0
     gate: Verdict = Verdict.PASS
     sealed: Verdict | None = None
     invariant: bool = True
+    misses: bool = False
     build_failure: Failure | None = None
     race_failures: list[Failure] = field(default_factory=list)
 
@@ -87,7 +88,9 @@ class World:
         raise AssertionError("the machine asks without end")
 
     def truth(self, trial: int) -> Truth:
-        return self.truths.get(self.recipes[trial].backend, Truth())
+        recipe = self.recipes[trial]
+        name = "+".join([recipe.backend, *(step.name for step in recipe.passes)])
+        return self.truths.get(name) or self.truths.get(recipe.backend, Truth())
 
     def perform(self, action: Action) -> Result:
         match action:
@@ -123,7 +126,8 @@ class World:
     def _fidelity(self, trial: int, *, sealed: bool) -> Fidelity:
         truth = self.truth(trial)
         verdict = truth.sealed if sealed and truth.sealed else truth.gate
-        return Fidelity(verdict=verdict, invariant=truth.invariant, reason="simulated")
+        limits = {"fidelity_top1_agreement_fraction": 0.99} if truth.misses else {}
+        return Fidelity(verdict=verdict, invariant=truth.invariant and not truth.misses, reason="simulated", limits=limits)
 
     def _process_ns(self, trial: int) -> float:
         """Median of a fresh process: the truth times its own start effect."""

@@ -1,0 +1,33 @@
+"""What fidelity limits would say of more examples: a guess that chooses what to try next; only sealed examples prove anything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from optimizer.measure.fidelity_rules import SHARES
+from optimizer.measure.proportions import wilson
+from optimizer.specs import Measurement
+
+OPEN_ENDED_SHARE = 0.25
+"""Of the room between a limit and perfection, what a value without an interval must keep clear."""
+
+
+def limits_missed(measurements: Iterable[Measurement], limits: Mapping[str, float], *, growth: float) -> tuple[str, ...]:
+    """KPIs whose lower limit would not be proven on ``growth`` times as many examples that agree as well as these did."""
+    found = {one.kpi: one for one in measurements}
+    return tuple(name for name, limit in limits.items() if not _would_hold(found.get(name), limit, growth=max(1.0, growth)))
+
+
+def _would_hold(measured: Measurement | None, limit: float, *, growth: float) -> bool:
+    """Wilson's lower limit at the grown number of examples for shares, else a distance that shrinks with the root."""
+    if measured is None or measured.value is None:
+        return False
+    value = measured.value
+    if measured.kpi in SHARES:
+        size = max(1, round((measured.n_eff or measured.n) * growth))
+        low = wilson(value * size, size).low
+        return low is not None and low >= limit
+    if measured.ci_low is None:
+        return value >= limit + OPEN_ENDED_SHARE * max(0.0, 1.0 - limit)
+    return value - (value - measured.ci_low) / math.sqrt(growth) >= limit

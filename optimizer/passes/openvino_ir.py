@@ -1,0 +1,113 @@
+"""OpenVINO's own model form inside a pass: written after the compiler's common rewrites, with layers marked to stay exact."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import xml.etree.ElementTree as ET
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optimizer.passes.errors import PassFailed
+
+ENTRY = "model.xml"
+WEIGHTS = "model.bin"
+MARK = {"name": "precise", "version": "0"}
+"""The runtime's attribute for a layer that keeps its precision under a reduced-precision hint."""
+
+
+def write_ir(source: Path, target_dir: Path, *, shapes: Mapping[str, tuple[int, ...]]) -> Path:
+    """Convert, fix the shapes and apply the common rewrites now: on a layer that they replace later, a mark would be lost.
+
+    Raises ``pass.failed``.
+    """
+    target_dir.mkdir(parents=True, exist_ok=True)
+    ov = importlib.import_module("openvino")
+    rewrites = importlib.import_module("openvino._offline_transformations")
+    try:
+        model = ov.Core().read_model(str(source))
+        if shapes:
+            model.reshape({name: list(shape) for name, shape in shapes.items()})
+        rewrites.apply_moc_transformations(model, cf=False)
+        ov.save_model(model, str(target_dir / ENTRY), compress_to_fp16=False)
+    except Exception as error:  # the runtime raises plain RuntimeError
+        raise PassFailed(f"OpenVINO cannot convert the model: {' '.join(str(error).split())[-300:]}") from error
+    return target_dir / ENTRY
+
+
+def layer_names(entry: Path) -> list[str]:
+    """Names of all layers but constants, in file order."""
+    layers = _layers(ET.parse(entry))  # noqa: S314 - our own child wrote this file a moment ago
+    return [layer.get("name", "") for layer in layers if layer.get("type") != "Const"]
+
+
+def write_marked(entry: Path, target_dir: Path, *, exact: Collection[str]) -> Path:
+    """The same model with these layers marked to stay in full precision; weights are shared by a hard link where possible.
+
+    A matrix product loses its mark when the compiler fuses the bias behind it; a bias of the product's whole shape is not fused.
+    """
+    target_dir.mkdir(parents=True, exist_ok=True)
+    for old in (target_dir / ENTRY, target_dir / WEIGHTS):
+        old.unlink(missing_ok=True)
+    ov = importlib.import_module("openvino")
+    model = ov.Core().read_model(str(entry))
+    biased = {add.get_friendly_name(): product for add, product in _biased_products(model)}
+    products = {biased[name].get_friendly_name() for name in exact if name in biased}
+    if _widen_biases(model, exact=exact):
+        ov.save_model(model, str(target_dir / ENTRY), compress_to_fp16=False)
+    else:
+        _link(entry.with_name(WEIGHTS), target_dir / WEIGHTS)
+        shutil.copyfile(entry, target_dir / ENTRY)
+    _mark(target_dir / ENTRY, names=products.union(exact))
+    return target_dir / ENTRY
+
+
+def _biased_products(model: Any) -> list[tuple[Any, Any]]:
+    """(Add, MatMul) wherever a constant is added to a matrix product."""
+    found = []
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "Add":
+            continue
+        sources = {one.get_type_name(): one for one in (node.input_value(0).get_node(), node.input_value(1).get_node())}
+        if {"MatMul", "Constant"} <= sources.keys():
+            found.append((node, sources["MatMul"]))
+    return found
+
+
+def _widen_biases(model: Any, *, exact: Collection[str]) -> bool:
+    """Give the biases of products that stay exact the whole shape of the product; whether any was changed."""
+    ops = importlib.import_module("openvino.opset13")
+    changed = False
+    for add, product in _biased_products(model):
+        shape = add.output(0).get_partial_shape()
+        if not shape.is_static or not {add.get_friendly_name(), product.get_friendly_name()} & set(exact):
+            continue
+        port = next(index for index in (0, 1) if add.input_value(index).get_node().get_type_name() == "Constant")
+        wide = np.broadcast_to(add.input_value(port).get_node().data, tuple(shape.to_shape()))
+        add.input(port).replace_source_output(ops.constant(np.ascontiguousarray(wide)).output(0))
+        changed = True
+    return changed
+
+
+def _mark(entry: Path, *, names: Collection[str]) -> None:
+    tree = ET.parse(entry)  # noqa: S314 - our own child wrote this file a moment ago
+    for layer in _layers(tree):
+        if layer.get("name") in names:
+            notes = layer.find("rt_info")
+            ET.SubElement(ET.SubElement(layer, "rt_info") if notes is None else notes, "attribute", MARK)
+    tree.write(entry, encoding="utf-8", xml_declaration=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _layers(tree: ET.ElementTree[ET.Element]) -> list[ET.Element]:
+    found = tree.getroot().find("layers")
+    return [] if found is None else list(found)

@@ -1,0 +1,120 @@
+"""The evaluator that passes get inside the build child: runs forms of the model and compares them with the untouched original."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optimizer.backends import backend
+from optimizer.backends.base import Feeds
+from optimizer.errors import EngineError
+from optimizer.measure.fidelity import FidelityResult, compare_outputs
+from optimizer.measure.fidelity_outputs import FILE_NAME, OutputWriter, StoredOutputs
+from optimizer.measure.foresight import limits_missed
+from optimizer.passes.evaluator import Judged
+from optimizer.rounding import is_float
+from optimizer.specs import BackendSettings, ExecutedNode, InputSource, KpiTarget, Recipe, TaskKind
+
+PROFILED_RUNS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Yardstick:
+    """What forms are held to: Trial 0's recipe, the task with its limits, and how many sealed examples will judge."""
+
+    reference: Recipe
+    task: TaskKind
+    targets: tuple[KpiTarget, ...] = ()
+    sealed_examples: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class ModelEvaluator:
+    """``source`` is the untouched model, ``feeds`` the examples in order; outputs lie on disk below ``work_dir``."""
+
+    source: Path
+    yardstick: Yardstick
+    feeds: Sequence[Feeds]
+    shapes: dict[str, tuple[int, ...]]
+    work_dir: Path
+    _reference: Path | None = field(default=None)
+
+    @property
+    def examples(self) -> int:
+        return len(self.feeds)
+
+    def nodes(self, entry: Path, settings: BackendSettings) -> tuple[ExecutedNode, ...]:
+        """Executed nodes with the least time of a few calls each."""
+        profiled = replace(settings, extra={**settings.extra, "PERF_COUNT": "YES"})
+        session: Any = backend("openvino").open(entry, profiled, shapes=self.shapes or None)
+        least: dict[str, ExecutedNode] = {}
+        for number in range(PROFILED_RUNS):
+            session.run(self.feeds[number % self.examples])
+            for node in session.nodes():
+                known = least.get(node.name)
+                if known is None or (node.time_us or math.inf) < (known.time_us or math.inf):
+                    least[node.name] = node
+        session.close()
+        return tuple(least.values())
+
+    def noise(self, entry: Path, settings: BackendSettings, *, examples: int) -> float:
+        with self._outputs(entry, settings, examples=examples) as theirs, StoredOutputs(self._reference_file()) as ours:
+            return noise_power((ours[index], theirs[index]) for index in range(len(theirs)))
+
+    def judge(self, entry: Path, settings: BackendSettings) -> Judged:
+        with self._outputs(entry, settings, examples=self.examples) as theirs, StoredOutputs(self._reference_file()) as ours:
+            try:
+                found = compare_outputs(self.yardstick.task, ours, theirs, targets=self.yardstick.targets, source=InputSource.REAL)
+            except EngineError as error:
+                return Judged(holds=False, reason=error.message)
+        return judged(found, examples=self.examples, sealed=self.yardstick.sealed_examples)
+
+    def _outputs(self, entry: Path, settings: BackendSettings, *, examples: int) -> StoredOutputs:
+        return StoredOutputs(self._run(entry, "openvino", settings, self.feeds[:examples], name=FILE_NAME))
+
+    def _reference_file(self) -> Path:
+        if self._reference is None:
+            recipe = self.yardstick.reference
+            self._reference = self._run(self.source, recipe.backend, recipe.settings, self.feeds, name=f"reference-{FILE_NAME}")
+        return self._reference
+
+    def _run(self, entry: Path, name_of_backend: str, settings: BackendSettings, feeds: Sequence[Feeds], *, name: str) -> Path:
+        self.work_dir.mkdir(parents=True, exist_ok=True)
+        session = backend(name_of_backend).open(entry, settings, shapes=self.shapes or None)
+        with OutputWriter(self.work_dir / name) as writer:
+            for feed in feeds:
+                writer.add(session.run(feed))
+        session.close()
+        return self.work_dir / name
+
+
+def noise_power(pairs: Iterable[tuple[Sequence[np.ndarray[Any, Any]], Sequence[np.ndarray[Any, Any]]]]) -> float:
+    """Noise over signal power, summed over float outputs; infinite for outputs with NaN, infinity or another shape."""
+    signal: dict[int, float] = {}
+    noise: dict[int, float] = {}
+    for ours, theirs in pairs:
+        for index, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+            if not is_float(one):
+                continue
+            if one.shape != other.shape:
+                return math.inf
+            exact = one.astype(np.float64)
+            signal[index] = signal.get(index, 0.0) + float((exact**2).sum())
+            noise[index] = noise.get(index, 0.0) + float(((exact - other.astype(np.float64)) ** 2).sum())
+    total = sum(noise[index] / power if power else noise[index] for index, power in signal.items())
+    return total if math.isfinite(total) else math.inf
+
+
+def judged(found: FidelityResult, *, examples: int, sealed: int) -> Judged:
+    """Whether each limit would be proven on ``sealed`` examples that agree as well as these ``examples`` did."""
+    if found.code:
+        return Judged(holds=False, reason=found.reason)
+    measured = {one.kpi: one for one in found.measurements}
+    values = {name: one.value for name in found.limits if (one := measured.get(name)) and one.value is not None}
+    missed = limits_missed(found.measurements, found.limits, growth=sealed / max(1, examples))
+    return Judged(holds=not missed, reason=found.reason, values=values)

@@ -1,0 +1,40 @@
+"""Foresight: what would the limits say of more examples that agree as well as these did."""
+
+from __future__ import annotations
+
+import pytest
+
+from optimizer.measure.foresight import limits_missed
+from optimizer.measure.proportions import wilson
+from optimizer.specs import Measurement
+
+TOP1, COSINE = "fidelity_top1_agreement_fraction", "fidelity_cosine_p01_ratio"
+
+
+def share(right: int, n: int) -> Measurement:
+    return wilson(right, n).measurement(TOP1)
+
+
+def cosine(value: float, ci_low: float | None) -> Measurement:
+    return Measurement(kpi=COSINE, value=value, unit="ratio", ci_low=ci_low, n=64)
+
+
+def test_perfect_agreement_on_few_examples_foresees_a_proof_on_many() -> None:
+    assert limits_missed([share(64, 64)], {TOP1: 0.99}, growth=1.0) == (TOP1,)
+    assert limits_missed([share(64, 64)], {TOP1: 0.99}, growth=500 / 64) == ()
+
+
+def test_one_error_in_two_hundred_is_too_near_to_the_limit() -> None:
+    assert limits_missed([share(199, 200)], {TOP1: 0.99}, growth=2.5) == (TOP1,)
+    assert limits_missed([share(199, 200)], {TOP1: 0.97}, growth=2.5) == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "ci_low", "missed"), [(0.999, 0.99, False), (0.992, 0.97, True), (0.9905, None, True), (0.9999, None, False)]
+)
+def test_other_limits_by_their_interval_or_by_a_clear_distance(value: float, ci_low: float | None, missed: bool) -> None:
+    assert bool(limits_missed([cosine(value, ci_low)], {COSINE: 0.99}, growth=4.0)) is missed
+
+
+def test_a_limit_without_a_measurement_is_missed() -> None:
+    assert limits_missed([], {TOP1: 0.99}, growth=9.0) == (TOP1,)
