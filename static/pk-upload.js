@@ -26,7 +26,7 @@ const REFUSED = {
   hdf5: "This is an HDF5 (Keras) file. Convert it to ONNX with tf2onnx first.",
   tflite: "This is a TensorFlow Lite file. Convert it to ONNX with tflite2onnx or tf2onnx first.",
   gguf: "This is a GGUF file; this server reads ONNX so far.",
-  safetensors: "These are bare weights (safetensors) without a graph. Export the model to ONNX.",
+  safetensors: "These are bare weights (safetensors). Put them into one .zip with their config.json and tokenizer files, or export the model to ONNX.",
   xml: "An OpenVINO model is two files. Put the .xml and its .bin into one .zip and choose that.",
 };
 

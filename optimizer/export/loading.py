@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from optimizer.export.contents import Described
-from optimizer.export.plan import ALL_REWRITES, ONNXRUNTIME, OPENVINO, SessionPlan
+from optimizer.export.plan import ALL_REWRITES, ONNXRUNTIME, OPENVINO, PYTORCH, TORCH_COMPILE, SessionPlan
+from optimizer.specs import Precision
+
+TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +29,7 @@ def loading_notes(described: Described, *, included: Included, packages: Sequenc
     recipe = described.recipe
     version = described.runtimes.get(recipe.backend, "")
     bound = "\n".join(f"  {json.dumps(name)}: {list(shape)}" for name, shape in described.shapes.items()) or "  as the model declares them"
-    code = {ONNXRUNTIME: _onnxruntime, OPENVINO: _openvino}.get(recipe.backend, _other)
+    code = {ONNXRUNTIME: _onnxruntime, OPENVINO: _openvino, PYTORCH: _pytorch, TORCH_COMPILE: _pytorch}.get(recipe.backend, _other)
     return (
         "A model bundle made by Parka\n"
         "============================\n\n"
@@ -47,11 +50,15 @@ def loading_notes(described: Described, *, included: Included, packages: Sequenc
 
 def _parts(included: Included, packages: Sequence[str]) -> str:
     parts = [f"requirements.txt pins the {len(packages)} packages it needs: pip install -r requirements.txt\n"]
+    if any(line.startswith("torch==") and "+" in line for line in packages):
+        parts.append(f"This build of torch comes from PyTorch's own index: add --extra-index-url {TORCH_INDEX}\n")
     if included.server:
         parts.append(
             "Serve it (loopback by default, no authentication), or compare it with the samples:\n\n"
             "    python serve.py --port 8080\n    python serve.py --check\n    docker build -t model . && docker run -p 127.0.0.1:8080:8080 model\n"
         )
+    else:
+        parts.append("serve.py and Dockerfile: left out; they serve recipes of ONNX Runtime and OpenVINO.\n")
     if included.triton:
         parts.append("Triton: sh triton/make.sh, then tritonserver --model-repository=triton\n")
     else:
@@ -105,6 +112,33 @@ def _openvino(described: Described) -> str:
         *(f"    {json.dumps(key)}: {json.dumps(value)}," for key, value in plan.properties.items()),
         "})",
         f"outputs = compiled({{{_feeds(described.shapes)}}})",
+    ]
+    return _indented(lines)
+
+
+def _pytorch(described: Described) -> str:
+    """The library's own class of the folder, in float32; bf16 is autocast, as it was measured."""
+    folder, settings = described.entry.rpartition("/")[0], described.recipe.settings
+    reduced = ', torch.autocast("cpu", dtype=torch.bfloat16)' if settings.precision is Precision.BF16 else ""
+    feeds = ", ".join(f"{json.dumps(name)}: torch.from_numpy({_variable(name)})" for name in described.shapes) or "..."
+    names = [tensor.name for tensor in described.outputs]
+    lines = [
+        "import json",
+        "",
+        "import torch",
+        "import transformers",
+        "",
+        f"torch.set_num_threads({described.session.threads})",
+        f"with open({json.dumps(described.entry)}) as file:",
+        '    architecture = getattr(transformers, json.load(file)["architectures"][0])',
+        "# Weights that the library says it made up (a pooler) play no part in the outputs below.",
+        "model = architecture.from_pretrained(",
+        f"    {json.dumps(folder)}, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32",
+        ").eval()",
+        *(["model = torch.compile(model, dynamic=False)"] if described.recipe.backend == TORCH_COMPILE else []),
+        f"with torch.inference_mode(){reduced}:",
+        f"    answer = model(**{{{feeds}}})",
+        f"outputs = [answer[name].float().numpy() for name in {json.dumps(names)}]",
     ]
     return _indented(lines)
 

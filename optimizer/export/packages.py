@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, distribution, entry_points,
 
 from packaging.requirements import Requirement
 
-from optimizer.backends import BACKENDS, ENTRY_POINTS
+from optimizer.backends import BACKENDS, DISTRIBUTIONS, ENTRY_POINTS
 
 PINNED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.!+_-]*)")
 
@@ -50,7 +50,7 @@ def version_gaps(lines: Iterable[str]) -> tuple[VersionGap, ...]:
 def _distributions(backend: str) -> list[str]:
     """The distributions that bring the runtime: one module comes in several flavours (CPU, GPU); a partner's names its own."""
     if backend in BACKENDS:
-        return list(packages_distributions().get(backend, []))
+        return list(DISTRIBUTIONS.get(backend) or packages_distributions().get(backend, []))
     return [entry.dist.name for entry in entry_points(group=ENTRY_POINTS, name=backend) if entry.dist is not None]
 
 

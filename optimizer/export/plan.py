@@ -11,7 +11,7 @@ from optimizer.backends.openvino import compile_properties
 from optimizer.backends.providers import CPU, PROVIDERS, provider
 from optimizer.specs import BackendSettings, Recipe
 
-ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
+ONNXRUNTIME, OPENVINO, PYTORCH, TORCH_COMPILE = "onnxruntime", "openvino", "pytorch", "torch_compile"
 ALL_REWRITES = "ORT_ENABLE_ALL"
 
 
@@ -35,6 +35,8 @@ def session_plan(recipe: Recipe) -> SessionPlan:
     if recipe.backend == OPENVINO:
         stated = compile_properties(recipe.settings, cache_dir=None)
         return SessionPlan(runtime=OPENVINO, device=recipe.settings.device, properties=stated)
+    if recipe.backend in (PYTORCH, TORCH_COMPILE):
+        return SessionPlan(runtime=recipe.backend, threads=recipe.settings.threads or quota_threads())
     return SessionPlan(runtime=recipe.backend)
 
 

@@ -65,7 +65,7 @@ FORMATS = {
     "openvino.xml_missing": "The .xml that describes the OpenVINO model is missing; send the .xml and the .bin in one zip.",
     "torch.malformed": "The PyTorch file is damaged.",
     "torch.not_weights": "The PyTorch file holds more than weights.",
-    "format.no_model": "The upload holds no model; add the .onnx, or an OpenVINO .xml with its .bin.",
+    "format.no_model": "The upload holds no model; add the .onnx, an OpenVINO .xml with its .bin, or a Hugging Face folder with its safetensors.",
     "format.many_models": "The upload holds several models; keep the one to optimise.",
     "format.not_dataset": "This is a single array; pack arrays named after the model's inputs with numpy.savez.",
 }

@@ -37,7 +37,10 @@ class UploadZone:
 MODEL_UPLOAD = UploadZone(
     role=ArtifactRole.MODEL,
     ask="Drop a model here, or choose one",
-    hint="One .onnx file, or a .zip with the .onnx and its external data, or with an OpenVINO .xml and its .bin. Up to 8 GiB, resumable.",
+    hint=(
+        "One .onnx file, or a .zip with the .onnx and its external data, with an OpenVINO .xml and its .bin, or with a Hugging Face folder "
+        "(config.json, model.safetensors, tokenizer). Up to 8 GiB, resumable."
+    ),
     accepts="onnx zip",
     wants="an ONNX file or a zip",
     suffixes=".onnx,.zip",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
 import subprocess
+import textwrap
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +64,22 @@ def test_an_openvino_recipe_gets_its_own_servers_configuration(content: BundleCo
     assert served["shape"] == {"x": "(1,16)"}
     assert served["plugin_config"]["INFERENCE_PRECISION_HINT"] == "f32"
     assert b"openvino==" in found["requirements.txt"]
+
+
+@pytest.mark.parametrize(("backend", "compiles"), [("pytorch", False), ("torch_compile", True)])
+def test_a_pytorch_recipe_says_how_to_load_it_and_what_cannot_serve_it(
+    content: BundleContent, tmp_path: Path, backend: str, compiles: bool
+) -> None:
+    recipe = Recipe(backend=backend, settings=BackendSettings(threads=3, precision=Precision.BF16))
+    found = members(replace(content, recipe=recipe, entry="config.json"), tmp_path / "b.zip")
+    assert set(found) == COMMON - {"serve.py", "Dockerfile"}
+    notes = found["README.txt"].decode()
+    code = textwrap.dedent(notes.split("Load it with Python:")[1])
+    ast.parse(code)
+    assert "torch.set_num_threads(3)" in code
+    assert "torch.bfloat16" in code
+    assert ("torch.compile(" in code) == compiles
+    assert "serve.py and Dockerfile: left out" in notes
 
 
 def test_the_samples_are_what_the_runtime_answers(content: BundleContent) -> None:
