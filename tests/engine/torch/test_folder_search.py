@@ -46,6 +46,7 @@ def examples(count: int) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.flow
+@pytest.mark.slow
 def test_a_folder_is_searched_against_itself_exported_and_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, out, bundle = folders.encoder(tmp_path / "net"), tmp_path / "result", tmp_path / "bundle.zip"
     np.savez(tmp_path / "data.npz", **examples(600))  # type: ignore[arg-type]
