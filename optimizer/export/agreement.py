@@ -9,6 +9,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from optimizer.measure.fidelity_tallies import cosine
 from optimizer.rounding import Array, agrees_to_rounding, is_float, largest_difference
 
 CLOSE_COSINE = 0.999
@@ -59,11 +60,11 @@ def _compare(name: str, expected: Array, found: Array) -> OutputAgreement:
     finite = np.isfinite(expected) & np.isfinite(found)
     if not same and not np.array_equal(np.isfinite(expected), np.isfinite(found)):
         return OutputAgreement(name=name, agreement=Agreement.DIFFERENT)
-    cosine, error = _cosine(expected[finite], found[finite]), _error_of_scale(expected[finite], found[finite])
+    alike, error = _cosine(expected[finite], found[finite]), _error_of_scale(expected[finite], found[finite])
     if same:
-        return OutputAgreement(name=name, agreement=Agreement.SAME, cosine=cosine, error_of_scale=error)
-    close = _same_infinities(expected, found) and cosine >= CLOSE_COSINE and error <= CLOSE_OF_SCALE
-    return OutputAgreement(name=name, agreement=Agreement.CLOSE if close else Agreement.DIFFERENT, cosine=cosine, error_of_scale=error)
+        return OutputAgreement(name=name, agreement=Agreement.SAME, cosine=alike, error_of_scale=error)
+    close = _same_infinities(expected, found) and alike >= CLOSE_COSINE and error <= CLOSE_OF_SCALE
+    return OutputAgreement(name=name, agreement=Agreement.CLOSE if close else Agreement.DIFFERENT, cosine=alike, error_of_scale=error)
 
 
 def _same_infinities(expected: Array, found: Array) -> bool:
@@ -72,12 +73,7 @@ def _same_infinities(expected: Array, found: Array) -> bool:
 
 
 def _cosine(a: Array, b: Array) -> float:
-    """1 for two zero vectors, 0 when only one is zero."""
-    one, other = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
-    lengths = float(np.linalg.norm(one)), float(np.linalg.norm(other))
-    if not all(lengths):
-        return float(lengths[0] == lengths[1])
-    return min(1.0, float(np.dot(one / lengths[0], other / lengths[1])))
+    return cosine(a.astype(np.float64).ravel(), b.astype(np.float64).ravel())
 
 
 def _error_of_scale(expected: Array, found: Array) -> float:

@@ -11,12 +11,11 @@ from optimizer.export.contents import Recorded
 from optimizer.export.packages import VersionGap
 from optimizer.measure.compare import PairedEffect, welch_effect
 from optimizer.measure.environment import differences
-from optimizer.specs import Effect, Json, Precision, Recipe
+from optimizer.passes import passes
+from optimizer.specs import Effect, Json, PassAccuracy, Precision, Recipe
 
 FOLLOWS_OTHERS = ("hardware", "packages", "engine", "affinity", "byte_order")
 """Digests and details that other differing facts already tell, or that no recorded number depends on."""
-
-INT8 = ("dynamic_int8", "static_int8")
 
 
 class ReplayVerdict(StrEnum):
@@ -82,8 +81,9 @@ def conclude(replay: Replay) -> Conclusion:
 
 
 def is_reduced(recipe: Recipe) -> bool:
-    """Whether machines may round differently by design: a reduced precision, or int8 kernels."""
-    return recipe.settings.precision is not Precision.F32 or any(step.name in INT8 for step in recipe.passes)
+    """Whether machines may round differently by design: a reduced precision, or a pass that changes the arithmetic."""
+    changing = {name for name, one in passes().items() if one.accuracy is PassAccuracy.SENSITIVE}
+    return recipe.settings.precision is not Precision.F32 or any(step.name in changing for step in recipe.passes)
 
 
 def _doubts(replay: Replay) -> list[str]:

@@ -52,8 +52,8 @@ def cosine(reference: Floats, candidate: Floats) -> float:
     """Cosine of two vectors; two zero vectors agree (1), a zero vector and another do not (0)."""
     if np.array_equal(reference, candidate):
         return 1.0
-    lengths = float(np.linalg.norm(reference)) * float(np.linalg.norm(candidate))
-    return float(np.clip(reference @ candidate / lengths, -1.0, 1.0)) if lengths else 0.0
+    lengths = float(np.linalg.norm(reference)), float(np.linalg.norm(candidate))
+    return float(np.clip((reference / lengths[0]) @ (candidate / lengths[1]), -1.0, 1.0)) if all(lengths) else 0.0
 
 
 @dataclass(slots=True, kw_only=True)

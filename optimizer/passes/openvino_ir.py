@@ -54,14 +54,14 @@ def write_marked(entry: Path, target_dir: Path, *, exact: Collection[str]) -> Pa
         old.unlink(missing_ok=True)
     ov = importlib.import_module("openvino")
     model = ov.Core().read_model(str(entry))
-    biased = {add.get_friendly_name(): product for add, product in _biased_products(model)}
-    products = {biased[name].get_friendly_name() for name in exact if name in biased}
-    if _widen_biases(model, exact=exact):
+    kept = [pair for pair in _biased_products(model) if {one.get_friendly_name() for one in pair} & set(exact)]
+    widened = [_widen_bias(add) for add, _ in kept]
+    if any(widened):
         ov.save_model(model, str(target_dir / ENTRY), compress_to_fp16=False)
     else:
         _link(entry.with_name(WEIGHTS), target_dir / WEIGHTS)
         shutil.copyfile(entry, target_dir / ENTRY)
-    _mark(target_dir / ENTRY, names=products.union(exact))
+    _mark(target_dir / ENTRY, names={product.get_friendly_name() for _, product in kept}.union(exact))
     return target_dir / ENTRY
 
 
@@ -77,19 +77,16 @@ def _biased_products(model: Any) -> list[tuple[Any, Any]]:
     return found
 
 
-def _widen_biases(model: Any, *, exact: Collection[str]) -> bool:
-    """Give the biases of products that stay exact the whole shape of the product; whether any was changed."""
-    ops = importlib.import_module("openvino.opset13")
-    changed = False
-    for add, product in _biased_products(model):
-        shape = add.output(0).get_partial_shape()
-        if not shape.is_static or not {add.get_friendly_name(), product.get_friendly_name()} & set(exact):
-            continue
-        port = next(index for index in (0, 1) if add.input_value(index).get_node().get_type_name() == "Constant")
-        wide = np.broadcast_to(add.input_value(port).get_node().data, tuple(shape.to_shape()))
-        add.input(port).replace_source_output(ops.constant(np.ascontiguousarray(wide)).output(0))
-        changed = True
-    return changed
+def _widen_bias(add: Any) -> bool:
+    """Give the constant of an addition the whole shape of its result; not possible while that shape is open."""
+    shape = add.output(0).get_partial_shape()
+    if not shape.is_static:
+        return False
+    port = next(index for index in (0, 1) if add.input_value(index).get_node().get_type_name() == "Constant")
+    wide = np.broadcast_to(add.input_value(port).get_node().data, tuple(shape.to_shape()))
+    constant = importlib.import_module("openvino.opset13").constant(np.ascontiguousarray(wide))
+    add.input(port).replace_source_output(constant.output(0))
+    return True
 
 
 def _mark(entry: Path, *, names: Collection[str]) -> None:

@@ -124,7 +124,7 @@ class _Search:
                 answers[count] = self._judge([self.parts[index] for index in order[:count]])
             return answers[count].holds
 
-        count = fewest(holds, len(order))
+        count = fewest(holds, len(order), may_ask=lambda: time.monotonic() < self.deadline_s)
         if count is None:
             raise PassFailed(
                 f"Even with all {len(order)} layers that can be kept in f32, {answers[len(order)].reason[:1].lower()}"

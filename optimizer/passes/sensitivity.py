@@ -57,12 +57,15 @@ def keep_order(noise: Floats, saved_us: Floats) -> list[int]:
     return [int(index) for index in np.argsort(-noise / np.maximum(saved_us, floor), kind="stable")]
 
 
-def fewest(holds: Callable[[int], bool], most: int) -> int | None:
-    """The smallest count in 0 … ``most`` that holds, by bisection; None when even ``most`` does not."""
+def fewest(holds: Callable[[int], bool], most: int, *, may_ask: Callable[[], bool] = lambda: True) -> int | None:
+    """The smallest count in 0 … ``most`` that holds, by bisection; None when even ``most`` does not.
+
+    Once ``may_ask`` says no, the smallest count that is known to hold.
+    """
     if not holds(most):
         return None
     low, high = -1, most
-    while high - low > 1:
+    while high - low > 1 and may_ask():
         middle = (low + high) // 2
         low, high = (low, middle) if holds(middle) else (middle, high)
     return high

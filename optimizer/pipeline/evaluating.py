@@ -35,9 +35,12 @@ class Yardstick:
 
 @dataclass(slots=True, kw_only=True)
 class ModelEvaluator:
-    """``source`` is the untouched model, ``feeds`` the examples in order; outputs lie on disk below ``work_dir``."""
+    """``source`` is the untouched model, ``runtime`` the backend of its forms, ``feeds`` the examples in order; outputs lie on disk
+    below ``work_dir``.
+    """
 
     source: Path
+    runtime: str
     yardstick: Yardstick
     feeds: Sequence[Feeds]
     shapes: dict[str, tuple[int, ...]]
@@ -51,7 +54,7 @@ class ModelEvaluator:
     def nodes(self, entry: Path, settings: BackendSettings) -> tuple[ExecutedNode, ...]:
         """Executed nodes with the least time of a few calls each."""
         profiled = replace(settings, extra={**settings.extra, "PERF_COUNT": "YES"})
-        session: Any = backend("openvino").open(entry, profiled, shapes=self.shapes or None)
+        session: Any = backend(self.runtime).open(entry, profiled, shapes=self.shapes or None)
         least: dict[str, ExecutedNode] = {}
         for number in range(PROFILED_RUNS):
             session.run(self.feeds[number % self.examples])
@@ -75,7 +78,7 @@ class ModelEvaluator:
         return judged(found, examples=self.examples, sealed=self.yardstick.sealed_examples)
 
     def _outputs(self, entry: Path, settings: BackendSettings, *, examples: int) -> StoredOutputs:
-        return StoredOutputs(self._run(entry, "openvino", settings, self.feeds[:examples], name=FILE_NAME))
+        return StoredOutputs(self._run(entry, self.runtime, settings, self.feeds[:examples], name=FILE_NAME))
 
     def _reference_file(self) -> Path:
         if self._reference is None:

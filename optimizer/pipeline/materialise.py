@@ -10,7 +10,6 @@ from typing import Any
 from optimizer.codec import digest, from_jsonable, to_jsonable
 from optimizer.passes import optimization_pass
 from optimizer.passes.build_key import build_key
-from optimizer.pipeline.build_child import CHOOSING
 from optimizer.pipeline.builds import Build, BuildCache, digest_folder
 from optimizer.pipeline.subject import Subject, result_of
 from optimizer.sandbox import ChildJob, Sandbox
@@ -63,8 +62,13 @@ class _Evaluation:
 def _evaluation(recipe: Recipe, subject: Subject) -> _Evaluation:
     if not _tries_forms(recipe) or subject.choosing is None or subject.yardstick is None:
         return _Evaluation()
-    names = [tensor.name for tensor in subject.card.inputs]
-    return _Evaluation({"yardstick": to_jsonable(subject.yardstick), "card_inputs": names}, {CHOOSING: subject.choosing.folder})
+    params = {
+        "yardstick": to_jsonable(subject.yardstick),
+        "backend": recipe.backend,
+        "names": [tensor.name for tensor in subject.card.inputs],
+        "indices": list(range(subject.choosing.n)),
+    }
+    return _Evaluation(params, {"inputs": subject.choosing.folder})
 
 
 def _build(key: str, recipe: Recipe, *, subject: Subject, cache: BuildCache, sandbox: Sandbox) -> Build:

@@ -199,7 +199,8 @@ def plan(
     if isinstance(missing, Missing):
         raise InputError(
             "backend.no_reference",
-            f"A {card.format} model is compared with itself in {reference.backend}. {missing.reason} To install it: {missing.install}.",
+            f"Models of the format {card.format} are compared with themselves in {reference.backend}. {missing.reason} "
+            f"To install it: {missing.install}.",
         )
     found: list[Candidate] = []
     engines: list[Backend] = []

@@ -40,6 +40,9 @@ KEPT_BESIDE_NEW = 2
 TUNED_SURVIVORS = 2
 BASELINE_STARTS = 5
 EXAMPLE_OVERHEAD = 1.3
+REFINING_OPENS, REFINING_EXAMPLES = 20, 1_000
+"""What finding the exact layers takes, in the original's terms: the forms tried open and run faster than it."""
+
 UNNEEDED = "Reduced precision in all layers already keeps the outputs."
 
 
@@ -193,6 +196,8 @@ class SearchMachine:
 
     def _build_s(self, candidate: Candidate) -> float:
         chain = chain_key(candidate)
+        if candidate.refines and chain not in self._built_chains:
+            return REFINING_OPENS * self.costs.of(Step.OPEN) + REFINING_EXAMPLES * self.costs.example_s
         return 0.0 if not candidate.recipe.passes or chain in self._built_chains else self.costs.of(Step.BUILD)
 
     def _drop_waiting(self, *candidates: Candidate) -> None:
@@ -313,7 +318,8 @@ class SearchMachine:
         chain = chain_key(trial.candidate)
         if trial.recipe.passes and chain not in self._built_chains:
             self._built_chains.add(chain)
-            self.costs.observe(Step.BUILD, result.seconds)
+            if not trial.candidate.refines:
+                self.costs.observe(Step.BUILD, result.seconds)
         if trial.index and trial.gate:
             self.field.take_gate(trial.index, trial.gate)
 

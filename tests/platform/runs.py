@@ -34,7 +34,14 @@ from parka.registry.models import Artifact, ArtifactRole, Intake, Model, ModelVe
 from parka_agent.protocol import RunReport, RunStatus, body_sha256, encode
 
 PROFILE = HardwareProfile(
-    os="Linux", os_version="13", architecture="x86_64", kernel="6", cpu_model="Test CPU", cores=2, memory_bytes=8 << 30
+    os="Linux",
+    os_version="13",
+    architecture="x86_64",
+    kernel="6",
+    cpu_model="Test CPU",
+    cores=2,
+    memory_bytes=8 << 30,
+    runtimes={"onnxruntime": "1.32.0", "openvino": "2026.4.1"},
 )
 CARD = ModelCard(
     format="onnx", entry="model.onnx", sha256="a" * 64, size_bytes=10, inputs=(TensorSpec(name="x", dtype="float32", shape=(1, 4)),)

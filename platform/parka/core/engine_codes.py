@@ -122,6 +122,11 @@ ENGINE = {
     "price.date": "A date is a year, a month or a day such as 2026-04-26.",
     "price.negative": "A price per hour must be a finite number, zero or more.",
     "result.unreadable": "The folder is no result folder, or is damaged.",
+    "bundle.damaged": "A file of the bundle is not what its manifest says; export it again.",
+    "bundle.incomplete": "The bundle lacks a file that its manifest or recipe names; export it again.",
+    "bundle.not_one": "This is no export bundle; make one with parka-optimize export.",
+    "bundle.version": "The bundle was written by a newer version; replay it with that version.",
+    "samples.none": "There is no example whose outputs could go into the bundle.",
 }
 
 COMMANDS = {

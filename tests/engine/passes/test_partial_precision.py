@@ -83,7 +83,9 @@ def context_of(model: Path, tmp_path: Path, *, targets: tuple[KpiTarget, ...] = 
         sealed_examples=400,
     )  # fmt: skip
     shapes = {"x": SHAPE}
-    evaluator = ModelEvaluator(source=model, yardstick=yardstick, feeds=feeds, shapes=shapes, work_dir=tmp_path / "evaluations")
+    evaluator = ModelEvaluator(
+        source=model, runtime="openvino", yardstick=yardstick, feeds=feeds, shapes=shapes, work_dir=tmp_path / "evaluations"
+    )
     return replace(models.context_for(model, feeds, tmp_path / "work", hardware=HOST), evaluator=evaluator)
 
 
@@ -112,7 +114,9 @@ def test_a_network_that_bears_bf16_everywhere_is_left_as_it_is(tmp_path: Path) -
     feeds = models.normal_feeds("image", (1, 3, 16, 16), count=40)
     yardstick = Yardstick(reference=Recipe(backend="onnxruntime", settings=BackendSettings(threads=1)), task=TaskKind.GENERIC)
     shapes = {"image": (1, 3, 16, 16)}
-    evaluator = ModelEvaluator(source=model, yardstick=yardstick, feeds=feeds, shapes=shapes, work_dir=tmp_path / "evaluations")
+    evaluator = ModelEvaluator(
+        source=model, runtime="openvino", yardstick=yardstick, feeds=feeds, shapes=shapes, work_dir=tmp_path / "evaluations"
+    )
     context = replace(models.context_for(model, feeds, tmp_path / "work", hardware=HOST), evaluator=evaluator)
     with pytest.raises(EngineError) as refusal:
         PASS.apply(model, tmp_path / "out", {}, context)

@@ -57,5 +57,10 @@ def test_bisection_finds_the_threshold_in_few_questions(threshold: int) -> None:
     assert len(asked) <= 6
 
 
+def test_out_of_time_the_best_known_count_stands() -> None:
+    left = iter([True, True, False])
+    assert fewest(lambda count: count >= 3, 64, may_ask=lambda: next(left)) == 15
+
+
 def test_nothing_holds_when_all_is_not_enough() -> None:
     assert fewest(lambda _: False, 9) is None

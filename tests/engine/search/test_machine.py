@@ -67,9 +67,19 @@ def refined(name: str) -> Candidate:
 def test_where_reduced_precision_misses_its_exact_layers_come_next() -> None:
     world = World(truths={"half": Truth(speedup=4.0, gate=Verdict.FAIL), "half+partial_bf16": Truth(speedup=3.5, invariant=False)})
     queue = [candidate("half", invariant=False), candidate("other"), candidate("another"), refined("half")]
-    conclusion = world.run(machine(queue))
+    conclusion = world.run(machine(queue, total_s=400.0))
     assert [len(world.recipes[trial].passes) for trial in (1, 2)] == [0, 1]
     assert world.recipes[conclusion.winner or 0].passes
+
+
+def test_exact_layers_are_searched_only_where_the_time_holds_that() -> None:
+    def tried(total_s: float) -> bool:
+        world = World(truths={"half": Truth(speedup=4.0, gate=Verdict.FAIL), "half+partial_bf16": Truth(speedup=3.5, invariant=False)})
+        world.run(machine([candidate("half", invariant=False), refined("half")], total_s=total_s))
+        return any(one.passes for one in world.recipes.values())
+
+    assert tried(400.0)
+    assert not tried(70.0)
 
 
 def test_reduced_precision_that_keeps_the_outputs_needs_no_exact_layers() -> None:
