@@ -20,7 +20,7 @@ from optimizer.specs import HardwareProfile
 if TYPE_CHECKING:
     from optimizer.sandbox import Sandbox
 
-RUNTIMES = ("onnxruntime", "openvino", "torch", "transformers", "numpy", "onnx", "onnxslim")
+RUNTIMES = ("onnxruntime", "openvino", "torch", "transformers", "numpy", "onnx", "onnxslim", "nncf")
 BENCHMARK_LIMIT_S = 90.0
 
 

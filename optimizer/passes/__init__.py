@@ -15,6 +15,7 @@ from optimizer.errors import InputError
 from optimizer.passes.base import Conversion, No, Pass, PassContext, PassResult, Yes
 from optimizer.passes.dynamic_int8 import DynamicInt8
 from optimizer.passes.onnx_export import OnnxExport
+from optimizer.passes.openvino_int8 import OpenVinoInt8
 from optimizer.passes.opset_upgrade import OpsetUpgrade
 from optimizer.passes.ort_basic import OrtBasic
 from optimizer.passes.partial_precision import PartialPrecision
@@ -36,6 +37,7 @@ PASSES: dict[str, Pass] = {
     "transformer_fusion": TransformerFusion(),
     "dynamic_int8": DynamicInt8(),
     "static_int8": StaticInt8(),
+    "openvino_int8": OpenVinoInt8(),
     "partial_bf16": PartialPrecision(),
 }
 

@@ -29,6 +29,7 @@ from optimizer.specs import (
 CANDIDATES = {"quick": 12, "standard": 28, "publish": 40}
 CLEANING = "graph simplification"
 FUSION = "operator fusion"
+PRECISION = "precision"
 SHAPES = "shape_specialisation"
 SAME_KIND_FLOOR = 0.8
 REPEAT_DISCOUNT = 0.5
@@ -114,7 +115,9 @@ class _Planner:
             accuracy_invariant=invariant,
             why=variant.why if not chain else " + ".join(by_name[step.name].title for step in chain),
             prior_speedup=prior.promise,
-            refines=any(by_name[step.name].needs is PassNeeds.EVALUATION for step in chain),
+            refines=any(by_name[step.name].family == PRECISION for step in chain),
+            tries_forms=any(by_name[step.name].needs is PassNeeds.EVALUATION for step in chain),
+            rewrites_arithmetic=any(by_name[step.name].accuracy is PassAccuracy.SENSITIVE for step in chain),
         )
 
     def _structural(self, engine: Backend) -> list[SettingsVariant]:
@@ -144,7 +147,8 @@ class _Planner:
             chains.append(shapes + tuple(step for cleaner in cleaners for step in cleaner))
         chains += fusions
         for one in others:
-            for step in steps[one.name][: 1 if self.spec.budget.preset == "quick" else None]:
+            fitting = [step for step in steps[one.name] if step.params.get("fallback", precision) == precision]
+            for step in fitting[: 1 if self.spec.budget.preset == "quick" else None]:
                 grounds = [(), *fusions] if fusions else [(), *(shapes + cleaner for cleaner in cleaners[:1])]
                 chains += [(*ground, step) for ground in grounds]
         return _distinct(chains)

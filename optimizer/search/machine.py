@@ -196,7 +196,7 @@ class SearchMachine:
 
     def _build_s(self, candidate: Candidate) -> float:
         chain = chain_key(candidate)
-        if candidate.refines and chain not in self._built_chains:
+        if candidate.tries_forms and chain not in self._built_chains:
             return REFINING_OPENS * self.costs.of(Step.OPEN) + REFINING_EXAMPLES * self.costs.example_s
         return 0.0 if not candidate.recipe.passes or chain in self._built_chains else self.costs.of(Step.BUILD)
 
@@ -318,7 +318,7 @@ class SearchMachine:
         chain = chain_key(trial.candidate)
         if trial.recipe.passes and chain not in self._built_chains:
             self._built_chains.add(chain)
-            if not trial.candidate.refines:
+            if not trial.candidate.tries_forms:
                 self.costs.observe(Step.BUILD, result.seconds)
         if trial.index and trial.gate:
             self.field.take_gate(trial.index, trial.gate)
@@ -347,7 +347,7 @@ class SearchMachine:
     def _consider_refinement(self, trial: Trial) -> None:
         """Reduced precision that keeps the outputs needs no exact layers; where it seems to miss, exact layers come next."""
         finer = [one for one in self.field.waiting if one.refines and _same_runtime(one.recipe, trial.recipe)]
-        if trial.candidate.refines or not finer:
+        if trial.candidate.rewrites_arithmetic or not finer:
             return
         if self._is_foreseen(trial.index):
             for candidate in finer:

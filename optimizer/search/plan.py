@@ -12,7 +12,8 @@ from optimizer.specs import NotTried, Recipe
 class Candidate:
     """A recipe worth trying. ``prior_speedup`` is a guess that only orders the queue; it proves nothing.
 
-    ``refines``: it repairs the reduced precision of the plain recipe with the same backend and settings.
+    ``refines``: it repairs the reduced precision of the plain recipe with the same backend and settings. ``tries_forms``: its
+    build runs the model many times. ``rewrites_arithmetic``: a pass of it changes the numbers, not only the runtime's precision.
     """
 
     recipe: Recipe
@@ -20,6 +21,8 @@ class Candidate:
     why: str
     prior_speedup: float = 1.0
     refines: bool = False
+    tries_forms: bool = False
+    rewrites_arithmetic: bool = False
 
 
 def no_tuning(_candidate: Candidate) -> tuple[Candidate, ...]:

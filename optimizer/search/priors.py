@@ -74,6 +74,8 @@ def _with_pass(prior: Prior, name: str, *, compiled: bool, card: ModelCard, hard
     if name == "static_int8":
         on_reduced = 1.0 if prior.chance == 1 else 0.75
         return prior.times(_static_int8(compiled=compiled, hardware=hardware) * on_reduced, 0.2)
+    if name == "openvino_int8":
+        return prior.times(1.1 if prior.chance < 1 else _static_int8(compiled=compiled, hardware=hardware), 0.6)
     if name == "partial_bf16":
         return prior.times(0.85, 1.2)
     return prior.times(1.1, 0.8)

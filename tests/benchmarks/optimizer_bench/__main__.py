@@ -1,0 +1,106 @@
+"""Parka beside other tools.
+
+    python -m tests.benchmarks.optimizer_bench [NAMES] [--cache .parka/bench] [--budget 300] [--threads N] [--peers a,b] [--again]
+
+Per model: Parka searches with the given budget and no other setting; each other tool makes what it makes by its defaults; the same
+sealed examples judge every form (the default limits of the task); then all forms are held open in fresh processes and timed in
+short rounds in random order. One ratio original / form per opening; Hodges-Lehmann's estimate with its 95 % signed-rank interval.
+Results lie in <cache>/results, one file per model; a model that has one is not run again without --again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from tests.benchmarks.optimizer_zoo import NAMES, Exhibit, exhibit
+
+from optimizer.cli_search import SearchRequest, search
+from optimizer.cli_workbench import Workbench
+from optimizer.errors import EngineError
+from optimizer.result_folder import ResultFolder
+from optimizer.specs import Budget, SearchSpec
+from tests.benchmarks.optimizer_bench.arena import Arena
+from tests.benchmarks.optimizer_bench.forms import PARKA, Absent, Form, Made, form_of
+from tests.benchmarks.optimizer_bench.peers import PEERS
+from tests.benchmarks.optimizer_bench.report import Result, line_of, print_result, print_summary, result_from
+
+
+def parka_form(one: Exhibit, *, out: Path, options: argparse.Namespace, console: Console) -> tuple[Made, dict[str, object]]:
+    """What Parka returns within the budget."""
+    spec = SearchSpec(budget=replace(Budget(), total_s=options.budget), task=one.task, max_threads=options.threads)
+    request = SearchRequest(model=one.model, spec=spec, dataset=one.inputs, bindings=one.bindings, out=out, quiet=not options.verbose)
+    begin = time.monotonic()
+    try:
+        found = search(request, console)
+    except EngineError as error:
+        return Absent(maker=PARKA, label="Parka", reason=f"{error.code}: {error.message}", seconds=time.monotonic() - begin), {}
+    chosen, outcome = found.chosen, found.outcome
+    form = form_of(
+        PARKA, "Parka", folder=chosen.folder, entry=chosen.entry, backend=chosen.recipe.backend, settings=chosen.recipe.settings,
+        seconds=time.monotonic() - begin,
+    )  # fmt: skip
+    return form, {"decision": outcome.decision, "reason": outcome.reason, "recipe": chosen.recipe.label, "trials": trials(found)}
+
+
+def trials(found: ResultFolder) -> list[str]:
+    return [f"{one.trial} {one.recipe.label}: {one.stage} {one.status}" for one in found.reports()]
+
+
+def run_one(name: str, *, options: argparse.Namespace, console: Console) -> Result:
+    one = exhibit(name, cache=options.cache)
+    with tempfile.TemporaryDirectory(prefix="parka-bench-") as folder:
+        mine, facts = parka_form(one, out=Path(folder, "parka"), options=options, console=console)
+        with Workbench(folder=Path(folder, "arena")) as bench:
+            arena = Arena(one, bench=bench, budget=Budget(), threads=options.threads)
+            threads = arena.original.recipe.settings.threads or 1
+            made: list[Made] = [arena.original, mine]
+            for peer in options.peers:
+                console.print(f"{name}: {peer}")
+                made += PEERS[peer](arena, folder=Path(folder, "peers", peer), cache=options.cache, threads=threads)
+            judged = {id(form): arena.judge(form) for form in made if isinstance(form, Form)}
+            forms = [form for form in made if isinstance(form, Form) and (judged[id(form)].values or form is arena.original)]
+            timed = arena.time(forms, openings=options.openings, rounds=options.rounds, seconds=options.seconds)
+            timings = {id(form): timing for form, timing in zip(forms, timed, strict=True)}
+            lines = tuple(line_of(form, judged.get(id(form)), timings.get(id(form))) for form in made)
+    return Result(model=name, threads=threads, lines=lines, facts=facts)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=list(NAMES))
+    parser.add_argument("--cache", type=Path, default=Path(".parka/bench"))
+    parser.add_argument("--budget", type=float, default=300.0)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--openings", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=0.2)
+    parser.add_argument("--peers", type=lambda text: [one for one in text.split(",") if one], default=list(PEERS))
+    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--verbose", action="store_true")
+    options = parser.parse_args()
+    options.cache = options.cache.resolve()
+    console, results = Console(width=160), []
+    kept = options.cache / "results"
+    kept.mkdir(parents=True, exist_ok=True)
+    for name in options.names:
+        file = kept / f"{name}.json"
+        if options.again or not file.exists():
+            draft = file.with_suffix(".draft")
+            draft.write_text(json.dumps(run_one(name, options=options, console=console).as_json(), indent=1))
+            shutil.move(draft, file)
+        results.append(result_from(json.loads(file.read_text())))
+        print_result(results[-1], console)
+    print_summary(results, console)
+    return 1 if any(not one.parka.holds for one in results) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""Where forms of one model meet: the same sealed examples judge all of them, and all are timed side by side."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from tests.benchmarks.optimizer_zoo import Exhibit
+
+from optimizer.cli_workbench import Opened, Workbench
+from optimizer.codec import to_jsonable
+from optimizer.measure.inputs import split
+from optimizer.pipeline import HeldField, Pace, StepFailed, Subject, Verifier, as_uploaded, limits_for, portion
+from optimizer.sandbox import ChildJob, Limits
+from optimizer.search.candidates import reference_of
+from optimizer.specs import Budget, SearchSpec, Verdict
+from tests.benchmarks.optimizer_bench.forms import ORIGINAL, Form
+
+TIMING_EXAMPLES = 32
+FOLDER = "huggingface"
+CHILD_WALL_S = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """The verdict of the sealed examples on one form. ``holds``: proven; ``by_value``: at least the values reach every limit."""
+
+    verdict: Verdict
+    reason: str
+    values: dict[str, float] = field(default_factory=dict)
+    limits: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def holds(self) -> bool:
+        return self.verdict is Verdict.PASS
+
+    @property
+    def by_value(self) -> bool:
+        return self.holds or (bool(self.limits) and all(self.values.get(kpi, -math.inf) >= limit for kpi, limit in self.limits.items()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Medians in ns of one form, one per opening, and log ratios original / form of the same openings (above 0 is faster)."""
+
+    medians_ns: list[float] = field(default_factory=list)
+    log_ratios: list[float] = field(default_factory=list)
+
+
+def exported(opened: Opened, *, bench: Workbench, bindings: tuple[str, ...]) -> Opened:
+    """The checked ONNX export of a Hugging Face folder: what tools that read no folders are given."""
+    job = ChildJob(
+        entry="optimizer.passes.child:apply_recipe",
+        params={
+            "entry": opened.entry,
+            "passes": [{"name": "onnx_export"}],
+            "card": to_jsonable(opened.card),
+            "hardware": to_jsonable(bench.hardware()),
+            "shapes": {},
+        },
+        binds={"model": opened.folder},
+        limits=Limits(wall_s=CHILD_WALL_S),
+    )
+    outcome = bench.sandbox.run(job)
+    if outcome.failure:
+        raise RuntimeError(f"{outcome.failure.code}: {outcome.failure.detail}")
+    return bench.open_model(outcome.out_dir / "model" / str((outcome.result or {})["entry"]), bindings=bindings)
+
+
+class Arena:
+    """One model with its inputs, opened once. Close it by leaving its ``bench``."""
+
+    def __init__(self, exhibit: Exhibit, *, bench: Workbench, budget: Budget, threads: int | None) -> None:
+        self.hardware = bench.hardware()
+        self.uploaded = bench.open_model(exhibit.model, bindings=exhibit.bindings, name="uploaded")
+        opened = self.uploaded if self.uploaded.card.format != FOLDER else exported(self.uploaded, bench=bench, bindings=exhibit.bindings)
+        self.spec = SearchSpec(budget=budget, task=exhibit.task, bindings=dict(opened.card.bindings), max_threads=threads)
+        self.inputs = bench.inputs(opened, self.spec, dataset=exhibit.inputs)
+        self.sandbox = bench.sandbox
+        parts, root = split(self.inputs, sealed_at_most=budget.accuracy_examples), bench.folder / "parts"
+        self.given = portion(self.inputs, parts.calibration + parts.search, root=root)
+        self.sealed = portion(self.inputs, parts.sealed, root=root)
+        self.subject = Subject(
+            model_dir=opened.folder,
+            entry=opened.entry,
+            card=opened.card,
+            hardware=self.hardware,
+            inputs=self.inputs,
+            timing=portion(self.inputs, parts.search[:TIMING_EXAMPLES], root=root),
+            calibration=portion(self.inputs, parts.calibration, root=root),
+            workspace=bench.folder,
+            limits=limits_for(self.hardware, wall_s=CHILD_WALL_S),
+        )
+        self.original = Form(
+            maker=ORIGINAL,
+            label="ONNX Runtime default",
+            build=as_uploaded(self.subject),
+            recipe=reference_of(opened.card, self.spec, self.hardware),
+        )
+        self.is_folder = opened is not self.uploaded
+        self._verifier = Verifier(
+            subject=self.subject,
+            sandbox=self.sandbox,
+            baseline=(self.original.build, self.original.recipe),
+            task=exhibit.task or opened.card.task,
+        )
+
+    @property
+    def model(self) -> Path:
+        return self.subject.model_dir / self.subject.entry
+
+    def judge(self, form: Form) -> Judgement:
+        """All sealed examples through the form, held to the default limits of the model's task."""
+        try:
+            found = self._verifier.compare(form.build, form.recipe, examples=self.sealed, accuracy_invariant=False)
+        except StepFailed as failed:
+            return Judgement(verdict=Verdict.FAIL, reason=failed.failure.detail)
+        values = {one.kpi: one.value for one in found.measurements if one.value is not None}
+        verdict = Verdict.PASS if found.invariant else found.verdict
+        return Judgement(verdict=verdict, reason=found.reason, values=values, limits=dict(found.limits))
+
+    def time(self, forms: Sequence[Form], *, openings: int, rounds: int, seconds: float) -> list[Timing]:
+        """Fresh processes of all forms held open at once, visited in random order; a form that dies has no further times."""
+        timings = [Timing() for _ in forms]
+        dice = random.Random(1)
+        entrants = {number: (form.build, form.recipe) for number, form in enumerate(forms)}
+        alive = set(entrants)
+        for _ in range(openings):
+            field_ = HeldField(self.subject, sandbox=self.sandbox, entrants=entrants, pace=Pace())
+            held: list[dict[int, float]] = []
+            for _ in range(rounds):
+                done = field_.round(dice.sample(sorted(alive), len(alive)), seconds=seconds)
+                alive -= set(done.failures)
+                held.append(done.medians_ns)
+            field_.close()
+            for number in alive:
+                timings[number].medians_ns.append(median(one[number] for one in held))
+                timings[number].log_ratios.append(median(math.log(one[0] / one[number]) for one in held))
+        return timings
