@@ -71,6 +71,20 @@ def mlp(path: Path, *, batch: int | str = 1, width: int = 16, hidden: int = 32, 
     return save(helper.make_graph(nodes, "mlp", [value("x", [batch, width])], [value("y", [batch, classes])], initializers), path)
 
 
+def products(path: Path, *, width: int, layers: int) -> Path:
+    """``x`` f32 [1, width] -> ``layers`` x (MatMul, Tanh), then the product of the result with itself -> ``y`` [width, width]."""
+    nodes, current = [], "x"
+    for layer in range(layers):
+        nodes += [
+            helper.make_node("MatMul", [current, f"w{layer}"], [f"m{layer}"], name=f"product{layer}"),
+            helper.make_node("Tanh", [f"m{layer}"], [f"t{layer}"]),
+        ]
+        current = f"t{layer}"
+    nodes += [helper.make_node("Transpose", [current], ["column"], perm=[1, 0]), helper.make_node("MatMul", ["column", current], ["y"])]
+    tensors = [weights(f"w{layer}", [width, width], seed=layer) for layer in range(layers)]
+    return save(helper.make_graph(nodes, "products", [value("x", [1, width])], [value("y", [width, width])], tensors), path)
+
+
 def conv(path: Path, *, batch: int | str = 1, size: int | str = 32, channels: int = 8, classes: int = 10) -> Path:
     """Conv, Relu, pooling and a linear head: ``image`` f32 [batch, 3, size, size] -> ``scores`` f32 [batch, classes]."""
     nodes = [

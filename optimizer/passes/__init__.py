@@ -16,6 +16,7 @@ from optimizer.passes.base import Conversion, No, Pass, PassContext, PassResult,
 from optimizer.passes.dynamic_int8 import DynamicInt8
 from optimizer.passes.onnx_export import OnnxExport
 from optimizer.passes.openvino_int8 import OpenVinoInt8
+from optimizer.passes.openvino_weight_only import OpenVinoWeightOnly
 from optimizer.passes.opset_upgrade import OpsetUpgrade
 from optimizer.passes.ort_basic import OrtBasic
 from optimizer.passes.partial_precision import PartialPrecision
@@ -23,6 +24,7 @@ from optimizer.passes.shape_specialisation import ShapeSpecialisation
 from optimizer.passes.simplify import Simplify
 from optimizer.passes.static_int8 import StaticInt8
 from optimizer.passes.transformer_fusion import TransformerFusion
+from optimizer.passes.weight_only import WeightOnly
 
 ENTRY_POINTS = "parka.passes"
 
@@ -38,6 +40,8 @@ PASSES: dict[str, Pass] = {
     "dynamic_int8": DynamicInt8(),
     "static_int8": StaticInt8(),
     "openvino_int8": OpenVinoInt8(),
+    "weight_only": WeightOnly(),
+    "openvino_weight_only": OpenVinoWeightOnly(),
     "partial_bf16": PartialPrecision(),
 }
 

@@ -354,8 +354,10 @@ class SearchMachine:
                 self.field.waiting.remove(candidate)
                 self.not_tried.append(NotTried(label=candidate.recipe.label, reason=UNNEEDED))
             return
-        self.field.waiting.remove(finer[0])
-        self.field.waiting.insert(0, finer[0])
+        same_ground = [one for one in finer if one.recipe.passes[:-1] == trial.recipe.passes]
+        following = (same_ground or finer)[0]
+        self.field.waiting.remove(following)
+        self.field.waiting.insert(0, following)
 
     def _is_foreseen(self, index: int) -> bool:
         """Whether the sealed examples would pass it, if they agree as well as the examples of the gate did."""

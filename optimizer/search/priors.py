@@ -42,7 +42,7 @@ def prior_of(backend: str, settings: BackendSettings, passes: Sequence[PassStep]
     if settings.spinning is False:
         prior = prior.times(1.1)
     for step in passes:
-        prior = _with_pass(prior, step.name, compiled=backend in COMPILERS, card=card, hardware=hardware)
+        prior = _with_pass(prior, step, compiled=backend in COMPILERS, card=card, hardware=hardware)
     return prior
 
 
@@ -57,7 +57,8 @@ def _runtime(backend: str, settings: BackendSettings, hardware: HardwareProfile)
     return base
 
 
-def _with_pass(prior: Prior, name: str, *, compiled: bool, card: ModelCard, hardware: HardwareProfile) -> Prior:
+def _with_pass(prior: Prior, step: PassStep, *, compiled: bool, card: ModelCard, hardware: HardwareProfile) -> Prior:
+    name = step.name
     foldable = sum(card.operators.get(one, 0) for one in FOLDABLE) / max(1, card.node_count)
     if name in ("simplify", "ort_basic"):
         return prior.times(1.02 + min(0.1, foldable / 2) if compiled else 1.01)
@@ -76,6 +77,8 @@ def _with_pass(prior: Prior, name: str, *, compiled: bool, card: ModelCard, hard
         return prior.times(_static_int8(compiled=compiled, hardware=hardware) * on_reduced, 0.2)
     if name == "openvino_int8":
         return prior.times(1.1 if prior.chance < 1 else _static_int8(compiled=compiled, hardware=hardware), 0.6)
+    if name in ("weight_only", "openvino_weight_only"):
+        return prior.times(_weight_only(step, card=card, hardware=hardware), 0.7 if step.params.get("bits") == 8 else 0.3)
     if name == "partial_bf16":
         return prior.times(0.85, 1.2)
     return prior.times(1.1, 0.8)
@@ -87,9 +90,22 @@ def _static_int8(*, compiled: bool, hardware: HardwareProfile) -> float:
     return 1.6 if hardware.dot_int8 or hardware.matrix_int8 else 1.1
 
 
+def _weight_only(step: PassStep, *, card: ModelCard, hardware: HardwareProfile) -> float:
+    """What reading fewer bytes saves: as much of the time as the weights' traffic takes beside the arithmetic."""
+    peak = _peak_flops(hardware)
+    reading = card.weight_bytes / (hardware.memory_bandwidth_bytes_per_s or 8e9)
+    computing = (card.flops or 2 * card.parameters) / (0.5 * peak)
+    left = reading * int(step.params.get("bits", 8)) / 32
+    return max(0.8, (reading + computing) / (left + 1.2 * computing + 1e-12))
+
+
+def _peak_flops(hardware: HardwareProfile) -> float:
+    return hardware.peaks_flops.get("f32") or hardware.peaks_flops.get("float32") or REFERENCE_FLOPS_PER_S * max(1, hardware.cores)
+
+
 def inference_s(card: ModelCard, hardware: HardwareProfile) -> tuple[float, float]:
     """Guessed (fast, slow) seconds of one inference of Trial 0, from FLOPs and bytes moved; unknown FLOPs guess from the weights."""
-    peak = hardware.peaks_flops.get("f32") or hardware.peaks_flops.get("float32") or REFERENCE_FLOPS_PER_S * max(1, hardware.cores)
+    peak = _peak_flops(hardware)
     flops = card.flops if card.flops else 2 * max(card.parameters, 100_000) * 16
     bandwidth = hardware.memory_bandwidth_bytes_per_s or 8e9
     moved = max(card.weight_bytes, card.traffic_bytes or 0) / bandwidth

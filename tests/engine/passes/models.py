@@ -18,7 +18,15 @@ from tests import samples
 
 Feeds = dict[str, np.ndarray[Any, Any]]
 HOST = HardwareProfile(
-    os="linux", os_version="12", architecture="x86_64", kernel="6", cpu_model="test", cores=2, memory_bytes=1 << 33, dot_int8=True
+    os="linux",
+    os_version="12",
+    architecture="x86_64",
+    kernel="6",
+    cpu_model="test",
+    cores=2,
+    memory_bytes=1 << 33,
+    dot_int8=True,
+    runtimes={"nncf": "3.4.0"},
 )
 AVAILABLE = Available(version="1")
 TOKENS = 24

@@ -18,9 +18,10 @@ from tests import samples
 from tests.engine.backends import graphs
 from tests.engine.passes import models
 
-PLAIN_PASSES = [one for name, one in PASSES.items() if name not in ("transformer_fusion", "partial_bf16", "opset_upgrade")]
-"""Fusion needs attention, shown on the sentence encoder; partial bf16 a host and a network of its own; raising the operator set an
-old one, see test_clumsy_export.
+ELSEWHERE = ("transformer_fusion", "partial_bf16", "openvino_int8", "weight_only", "openvino_weight_only", "opset_upgrade")
+PLAIN_PASSES = [one for name, one in PASSES.items() if name not in ELSEWHERE]
+"""Fusion needs attention, shown on the sentence encoder; layers that stay exact need examples to be tried on and networks of their own;
+packed weights large ones; raising the operator set an old one, see test_clumsy_export.
 """
 
 every_plain_pass = pytest.mark.parametrize("one", PLAIN_PASSES, ids=lambda one: one.name)
@@ -79,8 +80,11 @@ def test_a_pass_applies_or_refuses_and_leaves_the_source_alone(tmp_path: Path, o
     if result is None:
         return
     assert result.entry.is_relative_to(tmp_path / "out")
-    onnx.checker.check_model(str(result.entry))
-    reference, candidate = models.outputs_of(model, feeds), models.outputs_of(result.entry, feeds)
+    is_onnx = result.entry.suffix == ".onnx"
+    if is_onnx:
+        onnx.checker.check_model(str(result.entry))
+    reference = models.outputs_of(model, feeds)
+    candidate = models.outputs_of(result.entry, feeds, name="onnxruntime" if is_onnx else "openvino")
     for ours, theirs in zip(reference, candidate, strict=True):
         assert [array.shape for array in ours] == [array.shape for array in theirs]
         if one.accuracy is PassAccuracy.INVARIANT:
