@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from optimizer.kpis import kpi
 from optimizer.measure import fidelity_rules as rules
@@ -125,18 +127,30 @@ def detection_f1(boxes: Boxes) -> tuple[Measurement, ...]:
 def clustered_share(agreed: Sequence[float], sizes: Sequence[float]) -> Estimate:
     """Share of all parts that agree, at least 0; the examples they come in are the evidence.
 
-    Wilson on the design-effect sample size (Kish 1965), which never exceeds the examples that have parts at all: a whole
-    example may fail at once, and a single wrong part must not prove more than none.
+    Wilson on what the examples are worth (see ``_effective``). The lower limit never exceeds that of as many examples without
+    any disagreement: a whole example may fail at once, and errors must not prove more than none.
     """
     right, parts = np.asarray(agreed, float), np.asarray(sizes, float)
     share = max(0.0, float(right.sum() / parts.sum()))
-    return wilson(share * len(parts), len(parts), n_eff=_effective(right, parts, share))
+    most = int((parts > 0).sum())
+    found = wilson(share * len(parts), len(parts), n_eff=_effective(right, parts, share, most=most))
+    clean = wilson(most, most).low
+    return found if found.low is None or clean is None or found.low <= clean else replace(found, low=clean)
 
 
-def _effective(right: Array, parts: Array, share: float) -> int:
-    """What the examples are worth: p(1 - p) over the variance of the share between examples (the ratio estimator's)."""
-    examples, most = len(parts), int((parts > 0).sum())
+def _effective(right: Array, parts: Array, share: float, *, most: int) -> int:
+    """What the examples are worth: p(1 - p) over the variance of the share between examples (the ratio estimator's, Kish 1965).
+
+    Up to ``most``, the number of examples with parts, that is taken as it is: a bounded share varies no more than a proportion
+    of so many. Beyond it the variance itself must be known: the worth shrinks by (z/t)² (Korn and Graubard 1998), with as many
+    degrees of freedom as examples disagree; a few that lose much count for few.
+    """
+    examples, lost = len(parts), parts - right
     residuals = right - share * parts
     variance = examples / max(1, examples - 1) * float((residuals**2).sum()) / float(parts.sum()) ** 2
-    worth = share * (1 - share) / variance if variance > 0 and share > 0 else most
-    return int(max(1, min(most, worth)))
+    if variance <= 0 or share <= 0:
+        return max(1, most)
+    worth = share * (1 - share) / variance
+    freedom = int(lost.sum() ** 2 / (lost**2).sum())
+    known = (stats.norm.ppf(0.975) / stats.t.ppf(0.975, freedom)) ** 2 if freedom else 0.0
+    return int(max(1, min(most, worth), known * worth))

@@ -94,7 +94,7 @@ def _needed(name: str, limit: float, measured: Measurement, guess: Needed | None
     """Examples that would probably decide; for shares computed from Wilson's interval at the observed share."""
     value = measured.value
     if name in SHARES and value is not None and limit < value:
-        return Needed(samples=math.ceil(examples_to_prove(limit, share=value) * measured.n / measured.n_eff))
+        return Needed(samples=max(floor_of(name, limit), math.ceil(examples_to_prove(limit, share=value) * measured.n / measured.n_eff)))
     floor = math.ceil(floor_of(name, limit) * measured.n / max(1, measured.n_eff))
     if guess is None:
         return Needed(samples=floor) if floor > measured.n else None

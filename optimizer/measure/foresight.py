@@ -20,14 +20,14 @@ def limits_missed(measurements: Iterable[Measurement], limits: Mapping[str, floa
 
 
 def _would_hold(measured: Measurement | None, limit: float, *, growth: float) -> bool:
-    """Wilson's lower limit at the grown number of examples for shares, else a distance that shrinks with the root."""
+    """For shares Wilson's lower limit at the grown numbers (never above that of no disagreement), else a distance that shrinks."""
     if measured is None or measured.value is None:
         return False
     value = measured.value
     if measured.kpi in SHARES:
-        size = max(1, round((measured.n_eff or measured.n) * growth))
-        low = wilson(value * size, size).low
-        return low is not None and low >= limit
+        size, examples = (max(1, round(count * growth)) for count in (measured.n_eff or measured.n, measured.n))
+        lows = wilson(value * size, size).low, wilson(examples, examples).low
+        return all(low is not None and low >= limit for low in lows)
     if measured.ci_low is None:
         return value >= limit + OPEN_ENDED_SHARE * max(0.0, 1.0 - limit)
     return value - (value - measured.ci_low) / math.sqrt(growth) >= limit

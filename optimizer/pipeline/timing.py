@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -76,10 +76,14 @@ class Block:
 
 
 class HeldField:
-    """One process per variant, stopped unless it is its turn. Processes that left the field are closed at the next round."""
+    """One process per variant, stopped unless it is its turn. Processes that left the field are closed at the next round.
 
-    def __init__(self, subject: Subject, *, sandbox: Sandbox, entrants: Entrants, pace: Pace) -> None:
+    ``life_s`` is how long a process may be held: as long as the search. Getting ready is bounded like any other child.
+    """
+
+    def __init__(self, subject: Subject, *, sandbox: Sandbox, entrants: Entrants, pace: Pace, life_s: float) -> None:
         self._subject, self._sandbox, self._entrants, self._pace = subject, sandbox, entrants, pace
+        self._limits = replace(subject.limits, wall_s=max(life_s, subject.limits.wall_s))
         self._sessions: dict[int, ChildSession] = {}
 
     def round(self, order: Sequence[int], *, seconds: float, kept: Collection[int] = ()) -> Round:
@@ -109,7 +113,7 @@ class HeldField:
     def _session(self, trial: int, done: Round) -> ChildSession:
         if trial not in self._sessions:
             begin = time.perf_counter()
-            self._sessions[trial] = self._sandbox.open(self._job(trial))
+            self._sessions[trial] = self._sandbox.open(self._job(trial), ready_s=self._subject.limits.wall_s)
             done.opened_s[trial] = time.perf_counter() - begin
             done.facts[trial] = dict(self._sessions[trial].ready)
         return self._sessions[trial]
@@ -118,7 +122,7 @@ class HeldField:
         build, recipe = self._entrants[trial]
         subject = self._subject
         params = {**subject.session_params(build, recipe, subject.timing), **self._pace.params(subject.seed)}
-        return ChildJob(entry=HOLD, params=params, binds=binds(build, subject.timing), limits=subject.limits)
+        return ChildJob(entry=HOLD, params=params, binds=binds(build, subject.timing), limits=self._limits)
 
     def _close(self, trial: int) -> None:
         session = self._sessions.pop(trial, None)

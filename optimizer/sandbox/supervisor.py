@@ -54,8 +54,8 @@ class Sandbox:
                 process.end(CANCELLED)
         return self._outcome(process, folder=folder)
 
-    def open(self, job: ChildJob) -> ChildSession:
-        """Start an interactive child and wait until it is ready. Raises ChildDied."""
+    def open(self, job: ChildJob, *, ready_s: float | None = None) -> ChildSession:
+        """Start an interactive child and wait until it is ready, at most ``ready_s`` (default: as long as it may live). Raises ChildDied."""
         folder = self._new_folder()
         try:
             process = self._start(job, folder=folder)
@@ -66,7 +66,7 @@ class Sandbox:
                 process,
                 out_dir=folder.out,
                 outcome=lambda: self._outcome(process, folder=folder),
-                ready_timeout_s=job.limits.wall_s,
+                ready_timeout_s=job.limits.wall_s if ready_s is None else ready_s,
             )
         except ChildDied:
             self._outcome(process, folder=folder)

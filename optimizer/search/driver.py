@@ -31,6 +31,8 @@ from optimizer.units import MIB
 
 TIMING_EXAMPLES = 32
 CHILD_WALL_S = 120.0
+BUILD_SHARE = 0.25
+"""Of the budget, the longest that one child may take where that is more: large models are built for minutes when there are many."""
 HELD_MOST, HELD_LEAST = 6, 2
 RUNTIME_BYTES = 350 * MIB
 """What a held-open process needs besides the model."""
@@ -128,7 +130,7 @@ def _performer(
         ),
         workspace=problem.workspace,
         seed=problem.spec.seed,
-        limits=limits_for(problem.hardware, wall_s=CHILD_WALL_S),
+        limits=limits_for(problem.hardware, wall_s=max(CHILD_WALL_S, BUILD_SHARE * problem.spec.budget.total_s)),
         cancelled=observer.cancelled,
     )
     reporter = Reporter(

@@ -165,7 +165,9 @@ class Performer:
     def _screen(self, action: ScreenRound) -> Screened:
         begin = time.monotonic()
         if self._held is None:
-            self._held = HeldField(self.subject, sandbox=self.sandbox, entrants=self._entrants, pace=self._pace)
+            self._held = HeldField(
+                self.subject, sandbox=self.sandbox, entrants=self._entrants, pace=self._pace, life_s=self.machine.terms.total_s
+            )
         done = self._held.round(action.order, seconds=action.seconds, kept=action.kept)
         for trial, failure in done.failures.items():
             if trial:

@@ -19,6 +19,8 @@ from optimizer.specs import Effect, Failure
 RERUN_SHARE = 0.5
 """Reruns are blind to results, so the blocks that stand are sound; where most are disturbed the signals no longer tell quiet from busy."""
 
+WITHDRAWN = Failure(code="race.withdrawn", detail="The time left held only the race of a more promising finalist.")
+
 
 class RaceEnd(StrEnum):
     """Why the race stopped."""
@@ -63,7 +65,7 @@ class Standoff:
 class Race:
     """Pure: asks for blocks, is told how they ran, and looks only at the counts fixed before it began.
 
-    ``sizes`` are model sizes in bytes per trial, for the objective that is known without timing.
+    ``finalists`` come most promising first. ``sizes`` are model sizes in bytes per trial, for the objective that is known without timing.
     ``wants_more`` may keep a decided race going to the next look (a target that is still unproven).
     """
 
@@ -86,6 +88,8 @@ class Race:
     def ask(self, *, left_s: float, block_s: float) -> RaceBlock | None:
         """The next block, or None when the race is over; ``block_s`` is the expected cost of a block."""
         cost_s = float(np.median(self._block_s)) if self._block_s else block_s
+        if self._looked == 0 and self._block_s and self.end is None:
+            cost_s = self._cost_after_withdrawals(left_s=left_s, block_s=cost_s)
         if self.end is None and left_s < cost_s * self._blocks_that_must_fit():
             self.end = RaceEnd.TIME
         if self.end is not None:
@@ -106,6 +110,19 @@ class Race:
             self.blocks.append(block)
             if len(self.blocks) == self.looks[self._looked]:
                 self._look()
+
+    def _cost_after_withdrawals(self, *, left_s: float, block_s: float) -> float:
+        """Cost of a block once finalists for whose first look the time is gone are out, the least promising first.
+
+        Disturbed blocks cost time that nobody planned; better one finalist decided than all open. Blind to what the race measured.
+        """
+        due = self.looks[0] - len(self.blocks)
+        while len(self.running) > 1 and block_s * due > left_s:
+            arms = 1 + len(self.running)
+            self.lost[self.running[-1]] = WITHDRAWN
+            self._block_s = [seconds * (arms - 1) / arms for seconds in self._block_s]
+            block_s *= (arms - 1) / arms
+        return block_s
 
     def _blocks_that_must_fit(self) -> float:
         """After a look a new stretch begins only if the next look is within reach; within a stretch one block at a time."""

@@ -108,6 +108,7 @@ ENGINE = {
     "finalists.invalid": "A race needs at least one finalist.",
     "looks.invalid": "Looks must be rising numbers of blocks.",
     "race.arm_missing": "A block of the race ended without this start.",
+    "race.withdrawn": "The time left held only the race of a more promising finalist.",
     "samples.too_many": "A start measured more samples than a record holds; use shorter blocks.",
     "compare.not_finite": "A comparison needs finite ratios.",
     "compare.not_positive": "A comparison needs values above zero on both sides.",

@@ -78,6 +78,12 @@ def test_a_child_that_keeps_silent_is_ended(sandbox):
     assert session.pids() == []
 
 
+def test_a_child_that_is_not_ready_in_time_is_ended_however_long_it_might_live(sandbox):
+    with pytest.raises(ChildDied) as death:
+        sandbox.open(ChildJob(entry="optimizer.sandbox.probes:endless_loop", limits=Limits(wall_s=60)), ready_s=0.5)
+    assert death.value.failure.code == "child.timeout"
+
+
 def test_a_failure_while_opening_is_told(sandbox):
     with pytest.raises(ChildDied) as death:
         sandbox.open(ChildJob(entry="optimizer.sandbox.probes:refuse", params={"code": "backend.unsupported"}))

@@ -51,6 +51,7 @@ class FakeSandbox:
     fail: Failing = lambda _job: None
     level: Level = Level.C
     jobs: list[ChildJob] = field(default_factory=list)
+    ready_s: set[float | None] = field(default_factory=set)
     open_sessions: int = 0
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
@@ -64,8 +65,9 @@ class FakeSandbox:
         work = {"apply_recipe": self._apply, "outputs": self._outputs, "stream": self._stream}[job.entry.partition(":")[2]]
         return ChildOutcome(out_dir=out, level=self.level, result=work(job, out), usage=ChildUsage(memory_peak_bytes=50_000_000))
 
-    def open(self, job: ChildJob) -> FakeSession:
+    def open(self, job: ChildJob, *, ready_s: float | None = None) -> FakeSession:
         self.jobs.append(job)
+        self.ready_s.add(ready_s)
         failure = self.fail(job)
         if failure is not None:
             raise ChildDied(failure)

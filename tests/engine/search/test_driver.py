@@ -15,7 +15,7 @@ from optimizer.measure.records import read_samples
 from optimizer.sandbox import ChildFailure, ChildJob
 from optimizer.score.catalog import price_for
 from optimizer.score.scorecard import build_scorecard
-from optimizer.search.driver import held_at_most, run_search
+from optimizer.search.driver import BUILD_SHARE, CHILD_WALL_S, held_at_most, run_search
 from optimizer.search.problem import Cancelled, SearchProblem
 from optimizer.specs import Budget, Decision, InputSource, KpiTarget, SearchSpec, Stage, StageReport, StageStatus, Verdict
 from optimizer.units import GIB, MIB
@@ -68,6 +68,15 @@ def problem(tmp_path: Path) -> SearchProblem:
 
 def fake(tmp_path: Path, **settings: object) -> FakeSandbox:
     return FakeSandbox(root=tmp_path / "children", **settings)  # type: ignore[arg-type]
+
+
+def test_a_held_process_may_live_as_long_as_the_search(problem: SearchProblem, tmp_path: Path) -> None:
+    children = fake(tmp_path, speedups={"openvino f32": 2.0})
+    run_search(problem, sandbox=children, observer=Recorder(), witness=QuietHost())  # type: ignore[arg-type]
+    lives = {job.limits.wall_s for job in children.entries("hold")}
+    assert lives == {BUDGET.total_s}
+    assert {job.limits.wall_s for job in children.entries("stream")} == {max(CHILD_WALL_S, BUILD_SHARE * BUDGET.total_s)}
+    assert children.ready_s == {max(CHILD_WALL_S, BUILD_SHARE * BUDGET.total_s)}
 
 
 def test_a_search_ends_with_a_winner_and_a_scorecard_that_names_it(problem: SearchProblem, tmp_path: Path) -> None:

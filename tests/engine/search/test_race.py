@@ -32,9 +32,10 @@ def run(
     number = 0
     while (block := contest.ask(left_s=left_s, block_s=block_s)) is not None:
         arms = {trial: arm(1e7 / (speedups[trial][number % len(speedups[trial])] if trial else 1.0)) for trial in block.order}
-        contest.tell(Raced(index=block.index, seconds=block_s, arms=arms, valid=number not in invalid, reasons=("steal_fraction 1",)))
+        seconds = block_s * len(arms) / (1 + len(contest.finalists))
+        contest.tell(Raced(index=block.index, seconds=seconds, arms=arms, valid=number not in invalid, reasons=("steal_fraction 1",)))
         number += 1
-        left_s -= block_s
+        left_s -= seconds
     return number
 
 
@@ -75,6 +76,21 @@ def test_a_first_look_that_clearly_does_not_fit_is_not_begun() -> None:
     contest = race()
     assert run(contest, {1: [2.0]}, left_s=4.0) == 0
     assert contest.end is RaceEnd.TIME
+
+
+def test_when_disturbed_blocks_have_eaten_the_time_the_leader_races_alone() -> None:
+    contest = race((1, 2))
+    assert run(contest, {1: [2.0], 2: [1.9]}, invalid=frozenset({0, 1}), left_s=9.0) == 10
+    assert contest.lost[2].code == "race.withdrawn"
+    assert (contest.standoffs[1].blocks, contest.end) == (8, RaceEnd.DECIDED)
+    assert 2 not in contest.standoffs
+
+
+def test_nobody_withdraws_while_the_first_look_of_all_fits() -> None:
+    contest = race((1, 2))
+    run(contest, {1: [2.0], 2: [1.9]}, invalid=frozenset({0}), left_s=9.0)
+    assert not contest.lost
+    assert set(contest.standoffs) == {1, 2}
 
 
 def test_a_winner_with_an_open_target_goes_on_to_the_next_look() -> None:
