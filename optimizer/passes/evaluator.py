@@ -29,7 +29,7 @@ class Evaluator(Protocol):
         ...
 
     def noise(self, entry: Path, settings: BackendSettings, *, examples: int) -> float:
-        """Noise power of the outputs over their signal power, summed over float outputs; infinite when they are unusable."""
+        """Noise power of the outputs over their signal power, typical over the examples; infinite when they are unusable."""
         ...
 
     def judge(self, entry: Path, settings: BackendSettings) -> Judged:

@@ -80,7 +80,10 @@ class LayerSearch:
                 f"{answers[len(order)].reason[1:]}"
             )
         if count == len(order):
-            raise NoChange(f"Every layer would have to stay in {self.exact}.")
+            late = time.monotonic() >= self.deadline_s
+            raise NoChange(
+                "The time ended before fewer exact layers were found." if late else f"Every layer would have to stay in {self.exact}."
+            )
         return [self.parts[index] for index in order[:count]], answers[count]
 
     def facts(self, kept: Sequence[Part], judged: Judged) -> dict[str, Any]:

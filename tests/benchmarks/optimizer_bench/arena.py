@@ -130,7 +130,7 @@ class Arena:
         entrants = {number: (form.build, form.recipe) for number, form in enumerate(forms)}
         alive = set(entrants)
         for _ in range(openings):
-            field_ = HeldField(self.subject, sandbox=self.sandbox, entrants=entrants, pace=Pace())
+            field_ = HeldField(self.subject, sandbox=self.sandbox, entrants=entrants, pace=Pace(), life_s=3600.0)
             held: list[dict[int, float]] = []
             for _ in range(rounds):
                 done = field_.round(dice.sample(sorted(alive), len(alive)), seconds=seconds)
