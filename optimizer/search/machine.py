@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -235,7 +236,7 @@ class SearchMachine:
     def _verify(self, elapsed_s: float) -> Action | None:
         left_s = self.terms.total_s - elapsed_s
         examples, finalists = self._affordable(left_s)
-        for index in sorted(self.shortlist.contenders(), key=lambda one: not self._is_foreseen(one)):
+        for index in self._in_checking_order(left_s, examples):
             if len(self._finalists) >= finalists or self._is_out_of_reach(index):
                 break
             trial = self.field.trials[index]
@@ -246,6 +247,23 @@ class SearchMachine:
                 self._finalists.append(index)
         self._start_race()
         return None
+
+    def _in_checking_order(self, left_s: float, examples: int) -> list[int]:
+        """Fastest first. Who will probably miss a limit is checked before a safe one only while a safe one would still fit after it."""
+        contenders = self.shortlist.contenders()
+        left_s -= self._reserve.sealed_s(examples, finalists=1)
+        early: list[int] = []
+        for index in contenders:
+            is_due = self.field.trials[index].sealed is None and not self._is_foreseen(index)
+            left_s -= self._check_s(index, examples) if is_due else 0.0
+            if not is_due or self._reserve.affordable_finalists(left_s):
+                early.append(index)
+        return [*early, *(index for index in contenders if index not in early)]
+
+    def _check_s(self, index: int, examples: int) -> float:
+        """One sealed check at the pace that the screening saw."""
+        pace = self.ledger.pace(index)
+        return self.costs.of(Step.OPEN) + examples * self.costs.example_s * (math.exp(-pace.log_ratio) if pace else 1.0)
 
     def _affordable(self, left_s: float) -> tuple[int, int]:
         """(sealed examples, finalists) that the rest of the time holds.

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from tests.benchmarks.optimizer_zoo import Exhibit
-
 from optimizer.cli_workbench import Opened, Workbench
 from optimizer.codec import to_jsonable
 from optimizer.measure.inputs import split
@@ -19,6 +17,7 @@ from optimizer.sandbox import ChildJob, Limits
 from optimizer.search.candidates import reference_of
 from optimizer.specs import Budget, SearchSpec, Verdict
 from tests.benchmarks.optimizer_bench.forms import ORIGINAL, Form
+from tests.benchmarks.optimizer_zoo import Exhibit
 
 TIMING_EXAMPLES = 32
 FOLDER = "huggingface"
