@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from optimizer.hardware import probe
 from optimizer.passes import PASSES, No, PassContext, Yes
 from optimizer.passes.evaluator import Judged
 from optimizer.passes.openvino_ir import write_ir
-from optimizer.passes.openvino_quantizer import load_tool, quantize, quantized_layers, write_partly
+from optimizer.passes.openvino_quantizer import quantize, quantized_layers, write_partly
 from optimizer.pipeline.evaluating import ModelEvaluator, Yardstick
 from optimizer.rounding import all_agree
 from optimizer.specs import BackendSettings, ExecutedNode, KpiTarget, Precision, Recipe, TaskKind
@@ -30,21 +32,22 @@ needs_int8 = pytest.mark.skipif(not (HOST.dot_int8 or HOST.matrix_int8), reason=
 
 
 def outlying(path: Path, *, sturdy: int = 5) -> Path:
-    """``x`` [1, 8, 16, 16] -> convolutions, then one whose first input channel is a thousand times the others but weighs nothing."""
+    """``x`` [1, 8, 16, 16] -> convolutions; the last but one makes its first channel a thousand times the others, the last all but ignores it."""
     nodes, tensors, current = [], [], "x"
     for index in range(sturdy):
         tensors += [samples.weights(f"w{index}", [8, 8, 3, 3], seed=index, scale=0.15), samples.weights(f"b{index}", [8], seed=50 + index)]
         nodes.append(helper.make_node("Conv", [current, f"w{index}", f"b{index}"], [f"c{index}"], name=f"sturdy{index}", pads=[1, 1, 1, 1]))
         nodes.append(helper.make_node("Relu", [f"c{index}"], [f"r{index}"]))
         current = f"r{index}"
-    large = np.ones((1, 8, 1, 1), np.float32)
-    large[0, 0] = 1000
-    kernel = np.random.default_rng(9).normal(size=(8, 8, 1, 1)).astype(np.float32)
-    kernel[:, 0] = 1e-4
-    tensors += [numpy_helper.from_array(large, "large"), numpy_helper.from_array(kernel, "wl")]
+    rng = np.random.default_rng(9)
+    loud, deaf = (rng.normal(size=(8, 8, 1, 1)).astype(np.float32) for _ in range(2))
+    loud[0] *= 1000
+    deaf[:, 0] = 1e-4
+    tensors += [numpy_helper.from_array(loud, "loud"), numpy_helper.from_array(deaf, "deaf")]
     nodes += [
-        helper.make_node("Mul", [current, "large"], ["m"]),
-        helper.make_node("Conv", ["m", "wl"], ["y"], name="delicate_layer"),
+        helper.make_node("Conv", [current, "loud"], ["l"], name="loud_layer"),
+        helper.make_node("Relu", ["l"], ["lr"]),
+        helper.make_node("Conv", ["lr", "deaf"], ["y"], name="delicate_layer"),
     ]
     graph = helper.make_graph(nodes, "outlying", [samples.value("x", SHAPE)], [samples.value("y", SHAPE)], tensors)
     return samples.save(graph, path)
@@ -103,7 +106,9 @@ def test_the_layer_that_cannot_bear_int8_is_given_back_and_the_others_are_not(tm
 @needs_int8
 def test_where_int8_holds_everywhere_no_layer_is_given_back(tmp_path: Path) -> None:
     model = outlying(tmp_path / "model.onnx")
-    context = context_of(model, tmp_path, targets=(KpiTarget(kpi="fidelity_cosine_p01", value=0.1),))
+    context = context_of(
+        model, tmp_path, targets=(KpiTarget(kpi="fidelity_cosine_p01_ratio", value=0.1), KpiTarget(kpi="fidelity_snr_db", value=0.1))
+    )
     result = PASS.apply(model, tmp_path / "out", {"fallback": "f32"}, context)
     assert (result.facts["parts_exact"], result.facts["runs"]) == (0, 1)
     assert quantized_layers(result.entry) == quantized_layers(tmp_path / "work" / "whole" / "model.xml")
@@ -139,11 +144,10 @@ def test_all_layers_given_back_compute_what_the_original_does(tmp_path: Path) ->
 
 
 def test_the_tool_sends_no_telemetry() -> None:
-    load_tool()
-    from nncf.telemetry.extractors import TelemetryExtractor  # noqa: F401 - the module exists
-    from nncf.telemetry.wrapper import NNCFTelemetry
-
-    assert "Stub" in type(NNCFTelemetry).__name__ or "Mock" in type(NNCFTelemetry).__name__
+    """In a process of its own: the tool is silent inside pytest anyway."""
+    code = "from optimizer.passes.openvino_quantizer import load_tool; load_tool(); from nncf.telemetry import wrapper as w; print(type(w.telemetry))"
+    kind = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120).stdout
+    assert "MagicMock" in kind
 
 
 def test_it_is_offered_where_int8_helps_and_the_tool_is_there(tmp_path: Path) -> None:
