@@ -7,7 +7,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest
 SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup setup-dev demo up test test-postgres test-slow test-torch check bench bench-trust fmt lock openapi clean
+.PHONY: help setup setup-dev demo up test test-postgres test-slow test-torch check bench bench-trust bench-optimizer fmt lock openapi clean
 
 help:             ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -49,6 +49,10 @@ bench: setup-dev  ## overhead of the harness, parity of the sandbox
 
 bench-trust: setup-dev  ## A/A pairs: how often an interval wrongly excludes 1
 	$(BIN)/python tests/benchmarks/bench_trust.py
+
+bench-optimizer:  ## Parka beside other automatic tools on many models; hours (NAMES="S1 S2.rec" for some)
+	@$(PYTHON) $(BOOTSTRAP) torch
+	$(BIN)/python -m tests.benchmarks.optimizer_bench $(NAMES) --cache $(HOME_DIR)/bench
 
 fmt: setup-dev    ## format the code
 	$(BIN)/ruff format .

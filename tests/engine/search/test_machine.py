@@ -61,7 +61,7 @@ def test_a_finalist_that_fails_on_the_sealed_examples_makes_way_for_the_next() -
 def refined(name: str) -> Candidate:
     plain = candidate(name, invariant=False)
     steps = (PassStep(name="partial_bf16"),)
-    return replace(plain, recipe=replace(plain.recipe, passes=steps), refines=True)
+    return replace(plain, recipe=replace(plain.recipe, passes=steps), refines=True, tries_forms=True, rewrites_arithmetic=True)
 
 
 def test_where_reduced_precision_misses_its_exact_layers_come_next() -> None:
@@ -89,13 +89,18 @@ def test_reduced_precision_that_keeps_the_outputs_needs_no_exact_layers() -> Non
     assert any("already keeps the outputs" in one.reason for one in conclusion.not_tried)
 
 
-def test_what_the_gate_saw_missing_is_sealed_after_what_it_saw_hold() -> None:
+def test_what_the_gate_saw_missing_is_sealed_first_only_while_the_safe_one_still_fits() -> None:
     shaky = Truth(speedup=4.0, gate=Verdict.UNPROVEN, misses=True)
     world = World(truths={"shaky": shaky, "good": Truth(speedup=2.0)})
-    conclusion = world.run(machine([candidate("shaky", invariant=False), candidate("good")]))
-    first = next(action.trial for action in world.actions if isinstance(action, SealedCheck))
-    assert world.recipes[first].backend == "good"
+    search = machine([candidate("shaky", invariant=False), candidate("good")])
+    conclusion = world.run(search)
+    checked = [world.recipes[action.trial].backend for action in world.actions if isinstance(action, SealedCheck)]
+    assert checked[:2] == ["shaky", "good"]
     assert world.recipes[conclusion.winner or 0].backend == "good"
+    for trial in search.field.trials.values():
+        trial.sealed = None
+    orders = [[world.recipes[one].backend for one in search._in_checking_order(left_s, 400)] for left_s in (150.0, 30.0)]
+    assert [order[0] for order in orders] == ["shaky", "good"]
 
 
 def test_the_sealed_examples_are_opened_once_per_finalist() -> None:
