@@ -20,7 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
-from tests.benchmarks.optimizer_zoo import NAMES, Exhibit, exhibit
 
 from optimizer.cli_search import SearchRequest, search
 from optimizer.cli_workbench import Workbench
@@ -31,6 +30,7 @@ from tests.benchmarks.optimizer_bench.arena import Arena
 from tests.benchmarks.optimizer_bench.forms import PARKA, Absent, Form, Made, form_of
 from tests.benchmarks.optimizer_bench.peers import PEERS
 from tests.benchmarks.optimizer_bench.report import Result, line_of, print_result, print_summary, result_from
+from tests.benchmarks.optimizer_zoo import NAMES, Exhibit, exhibit
 
 
 def parka_form(one: Exhibit, *, out: Path, options: argparse.Namespace, console: Console) -> tuple[Made, dict[str, object]]:
