@@ -295,6 +295,7 @@ def search_outcome(*, winner: int | None = WINNER) -> SearchOutcome:
         not_tried=(
             NotTried(label="static_int8", reason="needs calibration data; add a dataset"),
             NotTried(label="openvino f16", reason="this processor has no f16 matrix units"),
+            NotTried(label="openvino f16 · 1 thread", reason="this processor has no f16 matrix units"),
         ),
         input_source=InputSource.PROXY,
         sealed_examples=320,

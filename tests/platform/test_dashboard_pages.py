@@ -251,6 +251,14 @@ def test_the_entrance_leads_to_the_first_team_or_makes_one(web: Browser, alice: 
     assert client.post("/t/lone-wolves/settings/team/", {"name": "   "}).status_code == 422
 
 
+def test_what_was_not_tried_is_gathered_by_its_reason(acme: Acme, web: Browser, alice: User) -> None:
+    page = web(alice).get(acme.at("runs/R-1/")).content.decode()
+    assert page.count("this processor has no f16 matrix units") == 1
+    assert "<dt>2 forms</dt>" in page
+    assert {"<li>openvino f16</li>", "<li>openvino f16 · 1 thread</li>"} <= set(re.findall(r"<li>openvino f16[^<]*</li>", page))
+    assert "<dt>static_int8</dt><dd>needs calibration data; add a dataset</dd>" in page
+
+
 def test_a_finished_run_without_scorecard_says_that_it_is_being_scored(acme: Acme, web: Browser, alice: User) -> None:
     acme.finished.scorecards.all().delete()
     page = web(alice).get(acme.at("runs/R-1/")).content.decode()

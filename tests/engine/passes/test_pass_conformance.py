@@ -58,6 +58,13 @@ def test_the_taxonomy_is_declared(one: Pass) -> None:
     assert one.precisions <= set(Precision)
 
 
+@pytest.mark.parametrize("name", [*CONVERSIONS, *PASSES])
+def test_every_pass_has_its_row_on_a_method_page(name: str) -> None:
+    pages = Path(__file__).parents[3] / "docs" / "methods"
+    rows = [line for page in pages.glob("*.md") for line in page.read_text().splitlines() if line.startswith("|")]
+    assert any(f"`{name}`" in row for row in rows)
+
+
 @every_pass
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_pass_applies_or_refuses_and_leaves_the_source_alone(tmp_path: Path, one: Pass, kind: str) -> None:
