@@ -36,7 +36,7 @@ class ClumsyWriter:
     def constant(self, values: Any) -> str:
         """An initializer of the array, a number or a list."""
         name = f"const_{len(self.tensors)}"
-        self.tensors.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        self.tensors.append(numpy_helper.from_array(np.asarray(values, order="C"), name))
         return name
 
     def unit(self, source: str, module: Any, *, size: int, relu: bool) -> str:

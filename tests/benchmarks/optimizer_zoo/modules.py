@@ -112,7 +112,7 @@ class SplitBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, *, depth: int) -> None:
         super().__init__()
-        half = outputs // 2
+        self.half = half = outputs // 2
         self.enter = ConvNorm(inputs, outputs, 1, activation=nn.SiLU)
         self.chain = nn.ModuleList(
             nn.Sequential(ConvNorm(half, half, activation=nn.SiLU), ConvNorm(half, half, activation=nn.SiLU)) for _ in range(depth)
@@ -120,7 +120,7 @@ class SplitBlock(nn.Module):
         self.leave = ConvNorm(half * (2 + depth), outputs, 1, activation=nn.SiLU)
 
     def forward(self, x: Any) -> Any:
-        stations = list(self.enter(x).chunk(2, 1))
+        stations = list(self.enter(x).split(self.half, 1))
         for block in self.chain:
             stations.append(stations[-1] + block(stations[-1]))
         return self.leave(torch.cat(stations, 1))
