@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from optimizer.passes.dynamic_int8 import PRODUCTS
-from optimizer.passes.quantizer import SETTLED_TYPE
-from optimizer.passes.static_int8 import HEAVY
+from optimizer.passes.quantizer import HEAVY, SETTLED_TYPE
 from optimizer.passes.transformer_fusion import MODEL_TYPE
 from optimizer.specs import Json, PassStep, Recipe, TensorSpec
 

@@ -13,10 +13,9 @@ from optimizer.passes.examples import calibration_feeds
 from optimizer.passes.layer_search import SECONDS, LayerSearch, parts_of, total_us
 from optimizer.passes.openvino_ir import write_ir
 from optimizer.passes.openvino_quantizer import TOOL, quantize, quantized_layers, write_partly
+from optimizer.passes.quantizer import CALIBRATION_EXAMPLES, NO_EXAMPLES, calibratable
 from optimizer.specs import BackendSettings, HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep, Precision
 
-CALIBRATION_EXAMPLES = 100
-HEAVY = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 INT8 = ("i8", "u8")
 WORTH_SHARE = 0.05
 """Quantising must save at least this share of the fallback's time, by their profiles."""
@@ -40,17 +39,11 @@ class OpenVinoInt8:
     def applicable(self, card: ModelCard, hardware: HardwareProfile) -> Yes | No:
         if TOOL not in hardware.runtimes:
             return No("it needs NNCF: pip install 'parka[openvino]'")
-        if card.quantized:
-            return No("already quantised")
-        if not any(card.operators.get(name) for name in HEAVY):
-            return No("no convolutions or matrix products to quantise")
-        if card.control_flow:
-            return No("calibration does not reach into the branches and loops of this model")
         if card.state_pairs:
             return No("it carries state from call to call, and ranges are taken on single calls")
         if not (hardware.dot_int8 or hardware.matrix_int8):
             return No("this host has no int8 dot products, so int8 saves no time")
-        return Yes()
+        return calibratable(card)
 
     def variants(self, card: ModelCard, hardware: HardwareProfile) -> Sequence[PassStep]:
         fallback = str(Precision.BF16 if hardware.matrix_bf16 else Precision.F32)
@@ -62,7 +55,7 @@ class OpenVinoInt8:
         evaluator = context.evaluator
         feeds = list(calibration_feeds(context, at_most=CALIBRATION_EXAMPLES))
         if evaluator is None or not feeds:
-            raise PassFailed("Static int8 needs calibration examples: add real inputs or pick a shipped corpus that fits.")
+            raise PassFailed(NO_EXAMPLES)
         fallback = Precision(str(params.get("fallback", Precision.F32)))
         settings = BackendSettings(threads=max(1, context.hardware.cores), precision=fallback)
         exact = write_ir(source, context.work_dir / "exact", shapes=context.shapes)

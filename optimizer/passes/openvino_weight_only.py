@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from optimizer.passes.base import No, PassContext, PassResult, Yes
 from optimizer.passes.errors import NoChange, PassFailed
@@ -62,7 +63,7 @@ class OpenVinoWeightOnly:
         return PassResult(entry=target_dir / ENTRY, facts={"packed": count, **sizes})
 
 
-def _packed(model: object) -> int:
+def _packed(model: Any) -> int:
     """Constants stored in eight bits or fewer."""
-    nodes = model.get_ordered_ops()  # type: ignore[attr-defined]
-    return sum(node.get_type_name() == "Constant" and node.get_element_type().get_type_name() in PACKED_TYPES for node in nodes)
+    constants = [node for node in model.get_ordered_ops() if node.get_type_name() == "Constant"]
+    return sum(node.get_element_type().get_type_name() in PACKED_TYPES for node in constants)

@@ -1,4 +1,4 @@
-"""What both int8 passes share: silence around the tool, weights where it looks for them, proof that its result loads."""
+"""What the quantizing passes share: which models they take, silence around the tool, proof that its result loads."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from typing import Any
 import onnx
 
 from optimizer.ort import load_onnxruntime
+from optimizer.passes.base import No, Yes
 from optimizer.passes.errors import PassFailed
 from optimizer.passes.onnx_files import ENTRY, LARGEST_FILE_BYTES
 from optimizer.passes.quiet import quiet
-from optimizer.specs import HardwareProfile
+from optimizer.specs import HardwareProfile, ModelCard
 
+HEAVY = ("Conv", "ConvTranspose", "MatMul", "Gemm")
+CALIBRATION_EXAMPLES = 100
+NO_EXAMPLES = "Static int8 needs calibration examples: add real inputs or pick a shipped corpus that fits."
 X86 = frozenset({"x86_64", "amd64", "i686"})
 QUANTIZED_OPERATORS = frozenset(
     {"MatMulInteger", "ConvInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "QAttention", "DynamicQuantizeLinear",
@@ -29,6 +33,17 @@ def quantization() -> ModuleType:
     """``onnxruntime.quantization``."""
     load_onnxruntime()
     return importlib.import_module("onnxruntime.quantization")
+
+
+def calibratable(card: ModelCard) -> Yes | No:
+    """Whether ranges of activations can be taken on this model and would be used."""
+    if card.quantized:
+        return No("already quantised")
+    if not any(card.operators.get(name) for name in HEAVY):
+        return No("no convolutions or matrix products to quantise")
+    if card.control_flow:
+        return No("calibration does not reach into the branches and loops of this model")
+    return Yes()
 
 
 def needs_reduced_range(hardware: HardwareProfile) -> bool:

@@ -12,14 +12,22 @@ from optimizer.passes.errors import NoChange, PassFailed
 from optimizer.passes.examples import Feeds, calibration_feeds
 from optimizer.passes.onnx_files import ENTRY, constants_to_initializers, load, operators, opset, size_facts
 from optimizer.passes.opset_upgrade import converted
-from optimizer.passes.quantizer import QUANTIZED_OPERATORS, X86, is_large, needs_reduced_range, quantization, run_quantizer
+from optimizer.passes.quantizer import (
+    CALIBRATION_EXAMPLES,
+    HEAVY,
+    NO_EXAMPLES,
+    QUANTIZED_OPERATORS,
+    X86,
+    calibratable,
+    is_large,
+    needs_reduced_range,
+    quantization,
+    run_quantizer,
+)
 from optimizer.specs import HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep, Precision
 
 PER_CHANNEL_OPSET = 13
 """DequantizeLinear has an axis from here on; below it the tool writes per-channel models that no runtime loads."""
-
-HEAVY = ("Conv", "ConvTranspose", "MatMul", "Gemm")
-CALIBRATION_EXAMPLES = 100
 
 
 class StaticInt8:
@@ -37,13 +45,7 @@ class StaticInt8:
     tools: tuple[str, ...] = ("onnx", "onnxruntime")
 
     def applicable(self, card: ModelCard, hardware: HardwareProfile) -> Yes | No:
-        if card.quantized:
-            return No("already quantised")
-        if not any(card.operators.get(name) for name in HEAVY):
-            return No("no convolutions or matrix products to quantise")
-        if card.control_flow:
-            return No("calibration does not reach into the branches and loops of this model")
-        return Yes()
+        return calibratable(card)
 
     def variants(self, card: ModelCard, hardware: HardwareProfile) -> Sequence[PassStep]:
         activation = "uint8" if hardware.architecture.lower() in X86 else "int8"
@@ -54,7 +56,7 @@ class StaticInt8:
         target_dir.mkdir(parents=True, exist_ok=True)
         examples = list(calibration_feeds(context, at_most=CALIBRATION_EXAMPLES))
         if not examples:
-            raise PassFailed("Static int8 needs calibration examples: add real inputs or pick a shipped corpus that fits.")
+            raise PassFailed(NO_EXAMPLES)
         before = load(source)
         prepared = _modern(before)
         constants_to_initializers(prepared)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +42,3 @@ def form_of(maker: str, label: str, *, folder: Path, entry: str, backend: str, s
     sha256, size_bytes = digest_folder(folder)
     build = Build(key=sha256, folder=folder, entry=entry, card=inspect_model(folder / entry), sha256=sha256, size_bytes=size_bytes)
     return Form(maker=maker, label=label, build=build, recipe=Recipe(backend=backend, settings=settings), seconds=seconds)
-
-
-def forms_among(made: Sequence[Made]) -> list[Form]:
-    return [one for one in made if isinstance(one, Form)]

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from optimizer.measure.compare import PairedEffect, paired_effect
 from tests.benchmarks.optimizer_bench.arena import Judgement, Timing
-from tests.benchmarks.optimizer_bench.forms import ORIGINAL, PARKA, Absent, Form, Made
+from tests.benchmarks.optimizer_bench.forms import ORIGINAL, PARKA, Absent, Made
 
 MARGIN = 0.03
 
@@ -139,8 +139,3 @@ def by_tool(results: Sequence[Result]) -> dict[str, float]:
 
 def effect_text(effect: PairedEffect) -> str:
     return f"{effect.estimate:.2f} [{effect.ci_low:.2f}, {effect.ci_high:.2f}]"
-
-
-def facts_of(form: Form | Absent, **told: Any) -> dict[str, Any]:
-    recipe = form.recipe if isinstance(form, Form) else None
-    return {"recipe": recipe.label if recipe else "", **told}

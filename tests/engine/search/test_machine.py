@@ -89,6 +89,17 @@ def test_reduced_precision_that_keeps_the_outputs_needs_no_exact_layers() -> Non
     assert any("already keeps the outputs" in one.reason for one in conclusion.not_tried)
 
 
+def test_int8_that_keeps_the_outputs_says_nothing_of_bf16s_exact_layers() -> None:
+    """It runs under the same bf16 hint as the form that misses, and its own arithmetic is another."""
+    int8 = replace(candidate("half", invariant=False), rewrites_arithmetic=True)
+    int8 = replace(int8, recipe=replace(int8.recipe, passes=(PassStep(name="openvino_int8"),)))
+    truths = {"half+openvino_int8": Truth(speedup=3.0, invariant=False), "half+partial_bf16": Truth(speedup=3.5, invariant=False)}
+    world = World(truths=truths)
+    conclusion = world.run(machine([int8, refined("half")], total_s=400.0))
+    assert not any("already keeps the outputs" in one.reason for one in conclusion.not_tried)
+    assert [step.name for step in world.recipes[conclusion.winner or 0].passes] == ["partial_bf16"]
+
+
 def test_what_the_gate_saw_missing_is_sealed_first_only_while_the_safe_one_still_fits() -> None:
     shaky = Truth(speedup=4.0, gate=Verdict.UNPROVEN, misses=True)
     world = World(truths={"shaky": shaky, "good": Truth(speedup=2.0)})

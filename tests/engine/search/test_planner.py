@@ -84,6 +84,15 @@ def test_a_missing_backend_is_named_with_how_to_install_it(encoder: ModelCard) -
     assert isinstance(planner.installed_backends(host)["openvino"], Missing)
 
 
+@pytest.mark.parametrize(("matrix_bf16", "fallback"), [(True, "bf16"), (False, "f32")])
+def test_int8_is_planned_only_under_the_precision_its_exact_layers_run_in(classifier: ModelCard, matrix_bf16: bool, fallback: str) -> None:
+    host = replace(HOST, matrix_bf16=matrix_bf16, dot_int8=True, runtimes={**HOST.runtimes, "nncf": "3.4.0"})
+    planned = plan_for(classifier, host, passes=("openvino_int8",)).candidates
+    found = [one for one in planned if one.recipe.passes]
+    assert {(one.recipe.settings.precision, one.recipe.passes[-1].params["fallback"]) for one in found} == {(fallback, fallback)}
+    assert all(one.tries_forms and one.rewrites_arithmetic and not one.refines for one in found)
+
+
 def test_passes_that_do_not_apply_give_their_reason(classifier: ModelCard) -> None:
     reasons = {one.label: one.reason for one in plan_for(classifier).not_tried}
     assert "attention" in reasons["Transformer fusion"].lower()

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from common import Job, offer
+from peer_job import Job, offer
 
 
 def optimized(job: Job, precision: str) -> Path:

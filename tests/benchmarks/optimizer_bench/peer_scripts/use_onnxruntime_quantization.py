@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from common import Job, offer
 from onnxruntime import quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
+from peer_job import Job, offer
 
 
 class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
