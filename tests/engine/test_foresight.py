@@ -29,6 +29,12 @@ def test_one_error_in_two_hundred_is_too_near_to_the_limit() -> None:
     assert limits_missed([share(199, 200)], {TOP1: 0.97}, growth=2.5) == ()
 
 
+def test_parts_that_are_worth_more_than_their_examples_prove_no_more_than_flawless_ones() -> None:
+    lines = Measurement(kpi="fidelity_character_agreement_fraction", value=0.9995, unit="fraction", ci_low=0.93, n=50, n_eff=5_000)
+    assert limits_missed([lines], {lines.kpi: 0.99}, growth=1.0) == (lines.kpi,)
+    assert limits_missed([lines], {lines.kpi: 0.99}, growth=8.0) == ()
+
+
 @pytest.mark.parametrize(
     ("value", "ci_low", "missed"), [(0.999, 0.99, False), (0.992, 0.97, True), (0.9905, None, True), (0.9999, None, False)]
 )

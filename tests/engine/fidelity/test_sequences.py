@@ -150,6 +150,12 @@ def test_single_errors_in_many_lines_are_worth_more_than_their_lines() -> None:
     assert many.low <= few.low <= (clean.low or 0)
 
 
+def test_few_lines_are_asked_to_be_at_least_as_many_as_flawless_ones_would_need() -> None:
+    wanted = lines(n=200)
+    result = compared(wanted, with_errors(wanted, every=10))
+    assert (result.verdict, result.needed) == (Verdict.UNPROVEN, 381)
+
+
 @pytest.mark.parametrize(("broken", "whole"), [(0.1, 0.0), (0.2, 0.0), (0.1, 0.1), (0.05, 0.1)])
 def test_the_lower_limit_covers_the_true_share(broken: float, whole: float) -> None:
     """Lines of 28 characters; a ``broken`` share of them has one error, of which a ``whole`` share loses every character."""

@@ -82,6 +82,7 @@ def test_a_child_that_is_not_ready_in_time_is_ended_however_long_it_might_live(s
     with pytest.raises(ChildDied) as death:
         sandbox.open(ChildJob(entry="optimizer.sandbox.probes:endless_loop", limits=Limits(wall_s=60)), ready_s=0.5)
     assert death.value.failure.code == "child.timeout"
+    assert "within 0.5 s" in death.value.failure.detail
 
 
 def test_a_failure_while_opening_is_told(sandbox):

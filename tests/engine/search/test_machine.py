@@ -78,8 +78,8 @@ def test_exact_layers_are_searched_only_where_the_time_holds_that() -> None:
         world.run(machine([candidate("half", invariant=False), refined("half")], total_s=total_s))
         return any(one.passes for one in world.recipes.values())
 
-    assert tried(400.0)
-    assert not tried(70.0)
+    assert tried(260.0)
+    assert not tried(140.0)
 
 
 def test_reduced_precision_that_keeps_the_outputs_needs_no_exact_layers() -> None:
