@@ -25,6 +25,7 @@ SECONDS = 75.0
 BISECTION_SHARE = 0.5
 """Of the time, at most this goes to the runs with random halves; the bisection needs the rest."""
 REPORTED = 50
+VISITS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +136,17 @@ def parts_of(
             exact_us = max((spent.get(layer, 0.0) for layer in node.layers), default=0.0)
             found.append(Part(kind=node.kind, layers=layers, saved_us=round(max(0.0, exact_us - (node.time_us or 0.0)), 1)))
     return found
+
+
+def profiles(evaluator: Evaluator, forms: Sequence[tuple[Path, BackendSettings]]) -> list[tuple[ExecutedNode, ...]]:
+    """Executed nodes of each form with their least times over ``VISITS`` in turns: what the host does meanwhile meets all alike."""
+    least: list[dict[str, ExecutedNode]] = [{} for _ in forms]
+    for _ in range(VISITS):
+        for known, (entry, settings) in zip(least, forms, strict=True):
+            for node in evaluator.nodes(entry, settings):
+                if node.name not in known or (node.time_us or 0.0) < (known[node.name].time_us or 0.0):
+                    known[node.name] = node
+    return [tuple(known.values()) for known in least]
 
 
 def total_us(nodes: Sequence[ExecutedNode]) -> float:

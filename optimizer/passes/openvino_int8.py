@@ -10,7 +10,7 @@ from optimizer.passes.base import No, PassContext, PassResult, Yes
 from optimizer.passes.errors import NoChange, PassFailed
 from optimizer.passes.evaluator import Evaluator
 from optimizer.passes.examples import calibration_feeds
-from optimizer.passes.layer_search import SECONDS, LayerSearch, parts_of, total_us
+from optimizer.passes.layer_search import SECONDS, LayerSearch, parts_of, profiles, total_us
 from optimizer.passes.openvino_ir import write_ir
 from optimizer.passes.openvino_quantizer import TOOL, quantize, quantized_layers, write_partly
 from optimizer.passes.quantizer import CALIBRATION_EXAMPLES, NO_EXAMPLES, calibratable
@@ -73,7 +73,7 @@ def _search(
     evaluator: Evaluator, *, exact: Path, whole: Path, draft: Path, settings: BackendSettings, seconds: float
 ) -> tuple[LayerSearch, float]:
     """The search and the share of the fallback's time that int8 saves. Raises ``pass.no_change`` when that is too little."""
-    reduced, full = evaluator.nodes(whole, settings), evaluator.nodes(exact, settings)
+    reduced, full = profiles(evaluator, [(whole, settings), (exact, settings)])
     saved = 1 - total_us(reduced) / max(1e-9, total_us(full))
     if saved < WORTH_SHARE:
         how = f"would save {saved:.0%} of" if saved > 0 else "would add to"

@@ -9,7 +9,7 @@ from pathlib import Path
 from optimizer.passes.base import No, PassContext, PassResult, Yes
 from optimizer.passes.errors import NoChange, PassFailed
 from optimizer.passes.evaluator import Evaluator
-from optimizer.passes.layer_search import SECONDS, LayerSearch, Part, parts_of
+from optimizer.passes.layer_search import SECONDS, LayerSearch, Part, parts_of, profiles
 from optimizer.passes.openvino_ir import layer_names, write_ir, write_marked
 from optimizer.specs import BackendSettings, HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep, Precision
 
@@ -68,4 +68,5 @@ class PartialPrecision:
 def _parts(evaluator: Evaluator, exact: Path, reduced: BackendSettings) -> list[Part]:
     """Nodes that the runtime computes in bf16 and whose layers can be marked."""
     full = BackendSettings(threads=reduced.threads, precision=Precision.F32)
-    return parts_of(evaluator.nodes(exact, reduced), evaluator.nodes(exact, full), precisions=("bf16",), switchable=set(layer_names(exact)))
+    fast, slow = profiles(evaluator, [(exact, reduced), (exact, full)])
+    return parts_of(fast, slow, precisions=("bf16",), switchable=set(layer_names(exact)))

@@ -130,10 +130,14 @@ def _open_question(evidence: Evidence) -> str:
 def _spoiled(race: Race) -> str:
     if race.end is RaceEnd.BASELINE_LOST:
         return f"The original could not be raced: {race.lost[0].detail}"
+    total, disturbed = len(race.blocks) + len(race.invalid), len(race.invalid)
+    return f"The host was too busy to compare: {disturbed} of {total} blocks were disturbed{_signals(race)}; run again on a quiet machine."
+
+
+def _signals(race: Race) -> str:
+    """Which signals disturbed its blocks, in brackets."""
     signals = sorted({reason.split(" ")[0].replace("_", " ") for block in race.invalid for reason in block.reasons})
-    why = f" ({', '.join(signals)})" if signals else ""
-    total = len(race.blocks) + len(race.invalid)
-    return f"The host was too busy to compare: {len(race.invalid)} of {total} blocks were disturbed{why}; run again on a quiet machine."
+    return f" ({', '.join(signals)})" if signals else ""
 
 
 def _open_about(one: Appraisal, race: Race | None, evidence: Evidence) -> str:
@@ -141,7 +145,10 @@ def _open_about(one: Appraisal, race: Race | None, evidence: Evidence) -> str:
         return ""
     name = f"Trial {one.trial}"
     if one.standoff is None:
-        return f"The time budget ended after {len(race.blocks)} race blocks, before the first look at {race.looks[0]}; allow more time."
+        held = f"The time budget ended after {len(race.blocks)} race blocks, before the first look at {race.looks[0]}"
+        if race.invalid:
+            return f"{held}; {len(race.invalid)} more were disturbed{_signals(race)}: run again on a quiet machine or allow more time."
+        return f"{held}; allow more time."
     if not one.standoff.decided:
         later = "" if race.end is RaceEnd.LOOKS_USED else " when the time ended; allow more time"
         return f"{name} is not decided against the original after {one.standoff.blocks} blocks{later}: {_size(one, evidence)}."

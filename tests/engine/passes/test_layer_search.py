@@ -11,7 +11,7 @@ import pytest
 
 from optimizer.passes.errors import NoChange, PassFailed
 from optimizer.passes.evaluator import Judged
-from optimizer.passes.layer_search import LayerSearch, Part, parts_of, total_us
+from optimizer.passes.layer_search import LayerSearch, Part, parts_of, profiles, total_us
 from optimizer.specs import BackendSettings, ExecutedNode
 
 LAYERS = tuple(f"layer{number}" for number in range(8))
@@ -81,6 +81,22 @@ def test_what_no_exact_layer_mends_is_a_failure() -> None:
     search = search_of(Planted(dict.fromkeys(LAYERS, 1.0), allowed=-1.0))
     with pytest.raises(PassFailed, match="Even with all 8 layers"):
         search.find(search.plain())
+
+
+def test_forms_are_profiled_in_turns_and_the_least_time_of_a_node_counts() -> None:
+    """A burst on the host while one form had its first turn does not make it the slower one."""
+    visits: list[str] = []
+
+    class Bursting(Planted):
+        def nodes(self, entry: Path, settings: BackendSettings) -> tuple[ExecutedNode, ...]:
+            visits.append(entry.name)
+            time_us = 50.0 if len(visits) == 1 else {"int8": 4.0, "plain": 9.0}[entry.name]
+            return (ExecutedNode(name="a", kind="Convolution", precision="f32", layers=("a",), time_us=time_us),)
+
+    settings = BackendSettings(threads=1)
+    found = profiles(Bursting({}, allowed=0.0), [(Path("int8"), settings), (Path("plain"), settings)])
+    assert [total_us(nodes) for nodes in found] == [4.0, 9.0]
+    assert visits[:4] == ["int8", "plain", "int8", "plain"]
 
 
 def test_parts_are_nodes_of_the_reduced_precision_with_what_they_save() -> None:

@@ -251,6 +251,17 @@ def test_where_most_blocks_are_disturbed_nothing_is_claimed() -> None:
     assert conclusion.duels == ()
 
 
+def test_time_that_disturbed_blocks_have_eaten_is_said_with_what_disturbed_them() -> None:
+    world = World(truths={"fast": FAST}, disturbed=set(range(7)))
+    search = machine([candidate("fast")], total_s=110.0)
+    world.start_s = 2.5
+    conclusion = world.run(search)
+    assert search.race is not None
+    assert (conclusion.decision, search.race.end) == (Decision.INCONCLUSIVE, RaceEnd.TIME)
+    assert "7 more were disturbed (steal fraction)" in conclusion.reason
+    assert "quiet machine" in conclusion.reason
+
+
 def test_synthetic_inputs_let_only_invariant_recipes_win() -> None:
     truths = {"half": Truth(speedup=4.0, invariant=False), "exact": Truth(speedup=1.5)}
     world = World(truths=truths)
