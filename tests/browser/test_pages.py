@@ -237,9 +237,12 @@ def test_a_new_team_finds_its_first_steps(signed_in: SignedIn, site: Site) -> No
 def test_the_live_page_resumes_and_says_when_it_is_stale(signed_in: SignedIn, guard: Guard, site: Site) -> None:
     guard.allow("ERR_INTERNET_DISCONNECTED|Failed to load resource|net::")
     page = signed_in()
+    page.add_init_script("addEventListener('htmx:sseOpen', () => { document.documentElement.dataset.streamOpen = 'yes'; }, true)")
     with page.expect_request("**/runs/R-2/events?after=*"):
         page.goto(site.at("runs/R-2/"))
     page.get_by_text("Screening trial 4").wait_for()
+    # What arrives after the network went proves that the stream lives, and rightly hides the badge: its opening too
+    page.locator("[data-stream-open]").wait_for(state="attached")
     page.context.set_offline(True)
     page.locator("[data-stale]").get_by_text("live paused").wait_for()
     page.context.set_offline(False)
