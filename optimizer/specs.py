@@ -316,6 +316,11 @@ class Budget:
     accuracy_examples: int = 500
     block_s: float = 1.0
 
+    @property
+    def accuracy_examples_most(self) -> int:
+        """Sealed examples that a proof may take where a form agrees too narrowly for the usual number."""
+        return 4 * self.accuracy_examples
+
     def __post_init__(self) -> None:
         if not math.isfinite(self.total_s) or self.total_s <= 0:
             raise InputError("budget.not_positive", "The time budget must be a finite number of seconds above zero.")

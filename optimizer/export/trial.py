@@ -39,7 +39,7 @@ def bundle_trial(
     samples = make_samples(
         artifact,
         inputs=problem.inputs,
-        indices=split(problem.inputs, sealed_at_most=problem.spec.budget.accuracy_examples).search or (0,),
+        indices=split(problem.inputs, sealed_at_most=problem.spec.budget.accuracy_examples_most).search or (0,),
         sandbox=sandbox,
         root=problem.workspace / "bundle-samples" / str(trial),
         limits=limits_for(problem.hardware, wall_s=CHILD_WALL_S),

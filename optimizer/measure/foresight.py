@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from optimizer.measure.fidelity_rules import SHARES
 from optimizer.measure.proportions import wilson
@@ -11,6 +11,7 @@ from optimizer.specs import Measurement
 
 OPEN_ENDED_SHARE = 0.25
 """Of the room between a limit and perfection, what a value without an interval must keep clear."""
+GROWTH_STEP = 1.02
 
 
 def limits_missed(measurements: Iterable[Measurement], limits: Mapping[str, float], *, growth: float) -> tuple[str, ...]:
@@ -31,3 +32,16 @@ def _would_hold(measured: Measurement | None, limit: float, *, growth: float) ->
     if measured.ci_low is None:
         return value >= limit + OPEN_ENDED_SHARE * max(0.0, 1.0 - limit)
     return value - (value - measured.ci_low) / math.sqrt(growth) >= limit
+
+
+def growth_needed(measurements: Sequence[Measurement], limits: Mapping[str, float], *, most: float) -> float | None:
+    """The least growth, up to ``most``, at which every limit would be proven; None when even that many examples would not do."""
+    if limits_missed(measurements, limits, growth=most):
+        return None
+    low, high = 1.0, max(1.0, most)
+    if not limits_missed(measurements, limits, growth=low):
+        return low
+    while high / low > GROWTH_STEP:
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if limits_missed(measurements, limits, growth=middle) else (low, middle)
+    return high

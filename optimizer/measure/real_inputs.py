@@ -144,7 +144,7 @@ def _chosen_rows(n: int, *, per_feed: int, spec: SearchSpec, shapes: Mapping[str
     Of more rows than that, so many as are ``together`` stay together: the steps of a stream.
     """
     values = sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes.values())
-    feeds = min(n // per_feed, 2 * spec.budget.accuracy_examples + BEYOND_SEALED, max(1, MAX_BYTES // max(1, 8 * values)))
+    feeds = min(n // per_feed, spec.budget.accuracy_examples_most + BEYOND_SEALED, max(1, MAX_BYTES // max(1, 8 * values)))
     if feeds == 0:
         raise InputError("input.empty", f"The dataset has {n} rows, fewer than one batch of {per_feed}; add rows or bind a smaller batch.")
     if feeds * per_feed == n:

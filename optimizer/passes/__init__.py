@@ -13,6 +13,7 @@ from importlib.metadata import entry_points
 
 from optimizer.errors import InputError
 from optimizer.passes.base import Conversion, No, Pass, PassContext, PassResult, Yes
+from optimizer.passes.bf16_rounding import CompensatedRounding
 from optimizer.passes.dynamic_int8 import DynamicInt8
 from optimizer.passes.onnx_export import OnnxExport
 from optimizer.passes.openvino_int8 import OpenVinoInt8
@@ -42,6 +43,7 @@ PASSES: dict[str, Pass] = {
     "openvino_int8": OpenVinoInt8(),
     "weight_only": WeightOnly(),
     "openvino_weight_only": OpenVinoWeightOnly(),
+    "bf16_rounding": CompensatedRounding(),
     "partial_bf16": PartialPrecision(),
 }
 

@@ -94,7 +94,7 @@ class LayerSearch:
         return {
             "parts": len(self.parts),
             "parts_exact": len(kept),
-            "layers_exact": [part.layers[0] for part in kept][:REPORTED],
+            "layers_exact": [layer for part in kept for layer in part.layers][:REPORTED],
             "fidelity": judged.values,
             "runs": self.runs,
             "sensitivity": [
@@ -136,6 +136,25 @@ def parts_of(
             exact_us = max((spent.get(layer, 0.0) for layer in node.layers), default=0.0)
             found.append(Part(kind=node.kind, layers=layers, saved_us=round(max(0.0, exact_us - (node.time_us or 0.0)), 1)))
     return found
+
+
+def segments(parts: Sequence[Part], *, count: int) -> list[Part]:
+    """Neighbours in order of execution joined into about ``count`` parts of equal saving: values stay exact only between exact layers."""
+    share = sum(part.saved_us for part in parts) / count
+    found: list[list[Part]] = []
+    passed = 0.0
+    for part in parts:
+        if not found or passed >= share * len(found):
+            found.append([])
+        found[-1].append(part)
+        passed += part.saved_us
+    return [_joined(group) for group in found]
+
+
+def _joined(group: Sequence[Part]) -> Part:
+    kinds = tuple(dict.fromkeys(part.kind for part in group))
+    layers = tuple(layer for part in group for layer in part.layers)
+    return Part(kind=", ".join(kinds), layers=layers, saved_us=round(sum(part.saved_us for part in group), 1))
 
 
 def profiles(evaluator: Evaluator, forms: Sequence[tuple[Path, BackendSettings]]) -> list[tuple[ExecutedNode, ...]]:

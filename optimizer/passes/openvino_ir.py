@@ -15,6 +15,8 @@ from optimizer.passes.errors import PassFailed
 
 ENTRY = "model.xml"
 WEIGHTS = "model.bin"
+CONVERSIONS_AT_MOST = 12
+"""Nodes between a stored weight and the layer that uses it: a conversion, a shift, a scale, a reshape, and their ranges."""
 MARK = {"name": "precise", "version": "0"}
 """The runtime's attribute for a layer that keeps its precision under a reduced-precision hint."""
 
@@ -44,25 +46,58 @@ def layer_names(entry: Path) -> list[str]:
     return [layer.get("name", "") for layer in layers if layer.get("type") != "Const"]
 
 
-def write_marked(entry: Path, target_dir: Path, *, exact: Collection[str]) -> Path:
+def write_marked(entry: Path, target_dir: Path, *, exact: Collection[str], original: Path | None = None) -> Path:
     """The same model with these layers marked to stay in full precision; weights are shared by a hard link where possible.
 
     A matrix product loses its mark when the compiler fuses the bias behind it; a bias of the product's whole shape is not fused.
+    Where the weights were changed for the reduced precision, the marked layers take theirs from the ``original``.
     """
     target_dir.mkdir(parents=True, exist_ok=True)
     for old in (target_dir / ENTRY, target_dir / WEIGHTS):
         old.unlink(missing_ok=True)
     ov = importlib.import_module("openvino")
-    model = ov.Core().read_model(str(entry))
+    core = ov.Core()
+    model = core.read_model(str(entry))
+    restored = original is not None and _restore(model, core.read_model(str(original)), layers=exact)
     kept = [pair for pair in _biased_products(model) if {one.get_friendly_name() for one in pair} & set(exact)]
     widened = [_widen_bias(add) for add, _ in kept]
-    if any(widened):
+    if restored or any(widened):
         ov.save_model(model, str(target_dir / ENTRY), compress_to_fp16=False)
     else:
         _link(entry.with_name(WEIGHTS), target_dir / WEIGHTS)
         shutil.copyfile(entry, target_dir / ENTRY)
     _mark(target_dir / ENTRY, names={product.get_friendly_name() for _, product in kept}.union(exact))
     return target_dir / ENTRY
+
+
+def _restore(model: Any, original: Any, *, layers: Collection[str]) -> bool:
+    """Give these layers their original constants; whether there was any."""
+    before = {node.get_friendly_name(): node for node in original.get_ordered_ops()}
+    found = [node for node in model.get_ordered_ops() if node.get_friendly_name() in layers and node.get_friendly_name() in before]
+    for node in found:
+        restore_constants(node, before[node.get_friendly_name()])
+    return bool(found)
+
+
+def restore_constants(node: Any, before: Any) -> None:
+    """Let a layer read the constants that the same layer of another model reads."""
+    for port in range(node.get_input_size()):
+        if is_constant(node.input_value(port).get_node()) and is_constant(before.input_value(port).get_node()):
+            node.input(port).replace_source_output(before.input_value(port))
+
+
+def is_constant(node: Any) -> bool:
+    """Whether only constants stand behind it, a few conversions away."""
+    pending, seen = [node], 0
+    while pending:
+        one = pending.pop()
+        if one.get_type_name() == "Constant":
+            continue
+        seen += 1
+        if not one.get_input_size() or seen > CONVERSIONS_AT_MOST:
+            return False
+        pending += [one.input_value(port).get_node() for port in range(one.get_input_size())]
+    return True
 
 
 def _biased_products(model: Any) -> list[tuple[Any, Any]]:

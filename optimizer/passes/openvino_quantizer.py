@@ -11,13 +11,11 @@ from typing import Any
 
 from optimizer.passes.errors import NoChange, PassFailed
 from optimizer.passes.examples import Feeds
-from optimizer.passes.openvino_ir import ENTRY
+from optimizer.passes.openvino_ir import ENTRY, is_constant, restore_constants
 from optimizer.passes.quiet import quiet
 
 TOOL = "nncf"
 QUANTIZER = "FakeQuantize"
-CONVERSIONS_AT_MOST = 12
-"""Nodes between a stored weight and the layer that uses it: a conversion, a shift, a scale, a reshape, and their ranges."""
 
 
 def load_tool() -> ModuleType:
@@ -80,19 +78,13 @@ def _give_back(node: Any, before: Any | None) -> None:
         node.input(port).replace_source_output(node.input_value(port).get_node().input_value(0))
     if before is None or before.get_type_name() != node.get_type_name():
         return
-    _restore_constants(node, before)
+    restore_constants(node, before)
     if node.get_output_size() == 1 and before.get_output_size() == 1:
         for ours in node.output(0).get_target_inputs():
             for theirs in before.output(0).get_target_inputs():
                 after, original = ours.get_node(), theirs.get_node()
                 if after.get_friendly_name() == original.get_friendly_name() and after.get_type_name() == original.get_type_name() == "Add":
-                    _restore_constants(after, original)
-
-
-def _restore_constants(node: Any, before: Any) -> None:
-    for port in range(node.get_input_size()):
-        if _is_constant(node.input_value(port).get_node()) and _is_constant(before.input_value(port).get_node()):
-            node.input(port).replace_source_output(before.input_value(port))
+                    restore_constants(after, original)
 
 
 def _quantized_ports(node: Any) -> list[int]:
@@ -100,18 +92,4 @@ def _quantized_ports(node: Any) -> list[int]:
     if node.get_type_name() in (QUANTIZER, "Result"):
         return []
     sources = [node.input_value(port).get_node() for port in range(node.get_input_size())]
-    return [port for port, one in enumerate(sources) if one.get_type_name() == QUANTIZER and not _is_constant(one)]
-
-
-def _is_constant(node: Any) -> bool:
-    """Whether only constants stand behind it, a few conversions away."""
-    pending, seen = [node], 0
-    while pending:
-        one = pending.pop()
-        if one.get_type_name() == "Constant":
-            continue
-        seen += 1
-        if not one.get_input_size() or seen > CONVERSIONS_AT_MOST:
-            return False
-        pending += [one.input_value(port).get_node() for port in range(one.get_input_size())]
-    return True
+    return [port for port, one in enumerate(sources) if one.get_type_name() == QUANTIZER and not is_constant(one)]

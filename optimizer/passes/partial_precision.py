@@ -9,9 +9,13 @@ from pathlib import Path
 from optimizer.passes.base import No, PassContext, PassResult, Yes
 from optimizer.passes.errors import NoChange, PassFailed
 from optimizer.passes.evaluator import Evaluator
-from optimizer.passes.layer_search import SECONDS, LayerSearch, Part, parts_of, profiles
+from optimizer.passes.examples import calibration_feeds
+from optimizer.passes.layer_search import SECONDS, LayerSearch, Part, parts_of, profiles, segments
 from optimizer.passes.openvino_ir import layer_names, write_ir, write_marked
+from optimizer.passes.openvino_rounding import EXAMPLES, write_rounded
 from optimizer.specs import BackendSettings, HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep, Precision
+
+SEGMENTS = 16
 
 
 class PartialPrecision:
@@ -47,21 +51,23 @@ class PartialPrecision:
             raise PassFailed("Partial bf16 needs examples to try layers on: add real inputs or pick a shipped corpus that fits.")
         deadline_s = time.monotonic() + float(params.get("seconds", SECONDS))
         exact = write_ir(source, context.work_dir / "exact", shapes=context.shapes)
+        feeds = list(calibration_feeds(context, at_most=EXAMPLES))
+        rounded = write_rounded(exact, context.work_dir / "rounded", feeds=feeds)[0] if feeds else exact
         reduced = BackendSettings(threads=max(1, context.hardware.cores), precision=Precision.BF16)
-        plain = context.evaluator.judge(exact, reduced)
+        plain = context.evaluator.judge(rounded, reduced)
         if plain.holds:
             raise NoChange("bf16 in all layers already keeps the outputs; no layer has to stay in f32.")
         search = LayerSearch(
             evaluator=context.evaluator,
             parts=_parts(context.evaluator, exact, reduced),
-            form=lambda layers: write_marked(exact, context.work_dir / "draft", exact=layers),
+            form=lambda layers: write_marked(rounded, context.work_dir / "draft", exact=layers, original=exact),
             settings=reduced,
             reduced="bf16",
             exact="f32",
             deadline_s=deadline_s,
         )
         kept, judged = search.find(plain)
-        entry = write_marked(exact, target_dir, exact=[layer for part in kept for layer in part.layers])
+        entry = write_marked(rounded, target_dir, exact=[layer for part in kept for layer in part.layers], original=exact)
         return PassResult(entry=entry, facts=search.facts(kept, judged))
 
 
@@ -69,4 +75,4 @@ def _parts(evaluator: Evaluator, exact: Path, reduced: BackendSettings) -> list[
     """Nodes that the runtime computes in bf16 and whose layers can be marked."""
     full = BackendSettings(threads=reduced.threads, precision=Precision.F32)
     fast, slow = profiles(evaluator, [(exact, reduced), (exact, full)])
-    return parts_of(fast, slow, precisions=("bf16",), switchable=set(layer_names(exact)))
+    return segments(parts_of(fast, slow, precisions=("bf16",), switchable=set(layer_names(exact))), count=SEGMENTS)

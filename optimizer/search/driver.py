@@ -126,7 +126,7 @@ def _performer(
             reference=machine.plan.reference,
             task=problem.spec.task or problem.card.task,
             targets=tuple(one for one in problem.spec.targets if one.kpi.startswith(("fidelity_", "accuracy_"))),
-            sealed_examples=len(parts.sealed),
+            sealed_examples=machine.sealed_reach,
         ),
         workspace=problem.workspace,
         seed=problem.spec.seed,
@@ -153,7 +153,7 @@ def _performer(
 
 
 def _parts(problem: SearchProblem) -> Split:
-    return split(problem.inputs, sealed_at_most=problem.spec.budget.accuracy_examples)
+    return split(problem.inputs, sealed_at_most=problem.spec.budget.accuracy_examples_most)
 
 
 def held_at_most(model_bytes: int, available_bytes: int) -> int:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from optimizer.measure.foresight import limits_missed
+from optimizer.measure.foresight import growth_needed, limits_missed
+from optimizer.measure.split import SEALED_FLOOR
 from optimizer.search.actions import (
     Action,
     Arm,
@@ -44,7 +45,10 @@ EXAMPLE_OVERHEAD = 1.3
 REFINING_OPENS, REFINING_EXAMPLES = 20, 1_000
 """What finding the exact layers takes, in the original's terms: the forms tried open and run faster than it."""
 
-UNNEEDED = "Reduced precision in all layers already keeps the outputs."
+PROOF_SLACK = 1.3
+"""Sealed examples beyond those that would just do: the gate's few examples may have agreed better than most."""
+
+UNNEEDED = "Simpler reduced precision already keeps the outputs."
 
 
 class Phase(StrEnum):
@@ -180,7 +184,29 @@ class SearchMachine:
 
     def _sealed_examples(self) -> int:
         """Fixed with the first sealed check, so that every finalist answers the same examples."""
-        return self._sealed_n or self._reserve.sealed_examples(available=self.terms.sealed_available, needed=self.terms.sealed_needed)
+        return self._sealed_n or self._sealed_for(max(self.terms.sealed_needed, self._leader_needs()))
+
+    def _sealed_for(self, needed: int) -> int:
+        return self._reserve.sealed_examples(available=self.terms.sealed_available, needed=needed)
+
+    def _leader_needs(self) -> int:
+        """Sealed examples that would prove the fastest form that any number within reach can prove; agreement at the gate says."""
+        for index in self.shortlist.contenders():
+            gate = self.field.trials[index].gate
+            if gate is None or gate.invariant or not self._is_foreseen(index):
+                continue
+            growth = growth_needed(gate.measurements, gate.limits, most=self._reach())
+            return 0 if growth is None else math.ceil(PROOF_SLACK * growth * self.terms.gate_examples)
+        return 0
+
+    @property
+    def sealed_reach(self) -> int:
+        """The most sealed examples that a check may open."""
+        return min(self.terms.sealed_available, max(SEALED_FLOOR, self._reserve.provable_examples()))
+
+    def _reach(self) -> float:
+        """How many times the gate's examples that is."""
+        return self.sealed_reach / max(1, self.terms.gate_examples)
 
     def _has_room(self, *, parked: bool = False) -> bool:
         held = KEPT_BESIDE_NEW if parked else len(self.field.held)
@@ -270,13 +296,19 @@ class SearchMachine:
 
         A form that changes no arithmetic passes by agreeing to rounding, on however few examples: it may be checked on fewer.
         """
-        examples = self._sealed_examples()
-        finalists = self._reserve.affordable_finalists(left_s - self._reserve.sealed_s(examples, finalists=1))
+        usual = self._sealed_n or self._sealed_for(self.terms.sealed_needed)
+        examples, finalists = self._sealed_examples(), self._finalists_after(self._sealed_examples(), left_s)
+        if not finalists and examples > usual:
+            examples, finalists = usual, self._finalists_after(usual, left_s)
         leader = next(iter(self.shortlist.contenders()), None)
         if finalists or leader is None or not self._is_exact(leader) or self._sealed_n:
             return examples, finalists
         fewer = min(examples, FEWEST_SEALED)
-        return fewer, self._reserve.affordable_finalists(left_s - self._reserve.sealed_s(fewer, finalists=1))
+        return fewer, self._finalists_after(fewer, left_s)
+
+    def _finalists_after(self, examples: int, left_s: float) -> int:
+        """How many finalists the time holds after one check on so many examples."""
+        return self._reserve.affordable_finalists(left_s - self._reserve.sealed_s(examples, finalists=1))
 
     def _is_exact(self, index: int) -> bool:
         trial = self.field.trials[index]
@@ -363,16 +395,17 @@ class SearchMachine:
             trial.gate, trial.standing = result.fidelity, Standing.HELD
 
     def _consider_refinement(self, trial: Trial) -> None:
-        """Reduced precision that keeps the outputs needs no exact layers; where it seems to miss, exact layers come next."""
+        """Reduced precision that keeps the outputs needs no repair; where it seems to miss, the next repair is tried at once."""
         finer = [one for one in self.field.waiting if one.refines and _same_runtime(one.recipe, trial.recipe)]
-        if trial.candidate.rewrites_arithmetic or not finer:
+        if (trial.candidate.rewrites_arithmetic and not trial.candidate.refines) or not finer:
             return
         if self._is_foreseen(trial.index):
             for candidate in finer:
                 self.field.waiting.remove(candidate)
                 self.not_tried.append(NotTried(label=candidate.recipe.label, reason=UNNEEDED))
             return
-        same_ground = [one for one in finer if one.recipe.passes[:-1] == trial.recipe.passes]
+        ground = trial.recipe.passes[:-1] if trial.candidate.refines else trial.recipe.passes
+        same_ground = [one for one in finer if one.recipe.passes[:-1] == ground]
         following = (same_ground or finer)[0]
         self.field.waiting.remove(following)
         self.field.waiting.insert(0, following)
@@ -382,8 +415,7 @@ class SearchMachine:
         gate = self.field.trials[index].gate
         if gate is None or gate.verdict is Verdict.FAIL:
             return False
-        growth = self.terms.sealed_available / max(1, self.terms.gate_examples)
-        return gate.invariant or not limits_missed(gate.measurements, gate.limits, growth=growth)
+        return gate.invariant or not limits_missed(gate.measurements, gate.limits, growth=self._reach())
 
     def _take_failure(self, trial: Trial, failure: Failure) -> None:
         """A failed trial is out; Trial 0 killed from outside is tried once more, else nothing can be said at all."""

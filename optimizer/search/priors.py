@@ -79,6 +79,8 @@ def _with_pass(prior: Prior, step: PassStep, *, compiled: bool, card: ModelCard,
         return prior.times(1.1 if prior.chance < 1 else _static_int8(compiled=compiled, hardware=hardware), 0.6)
     if name in ("weight_only", "openvino_weight_only"):
         return prior.times(_weight_only(step, card=card, hardware=hardware), 0.7 if step.params.get("bits") == 8 else 0.3)
+    if name == "bf16_rounding":
+        return prior.times(0.97, 1.2)
     if name == "partial_bf16":
         return prior.times(0.85, 1.2)
     return prior.times(1.1, 0.8)

@@ -108,9 +108,13 @@ class Reserve:
         Not below what a proof needs, unless that is uncommonly much (streams, strict targets) and would leave no time to search.
         """
         affordable = int(SEALED_SHARE * self.total_s / (2 * self.costs.example_s))
-        provable = PROOF_SHARE * self.total_s / ((1 + self.budget.finalists) * self.costs.example_s)
-        proof = needed if needed <= max(SEALED_FLOOR, provable) else SEALED_FLOOR
-        return min(available, self.budget.accuracy_examples, max(proof, affordable))
+        proof = needed if needed <= max(SEALED_FLOOR, self.provable_examples()) else SEALED_FLOOR
+        return min(available, max(proof, min(affordable, self.budget.accuracy_examples)))
+
+    def provable_examples(self) -> int:
+        """The most sealed examples that a proof may take."""
+        in_time = PROOF_SHARE * self.total_s / ((1 + self.budget.finalists) * self.costs.example_s)
+        return int(min(self.budget.accuracy_examples_most, in_time))
 
     def sealed_s(self, examples: int, *, finalists: int) -> float:
         """Reference outputs and one check per finalist on the sealed examples."""
