@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import linalg
 
 Array = np.ndarray[Any, Any]
 DAMPING = 0.01
@@ -19,62 +18,66 @@ BLOCK = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rounding:
-    """``weights`` [outputs, inputs] after rounding; power of the outputs' error with it, and with every weight at its nearest value."""
+    """``weights`` [groups, outputs, inputs] after rounding; power of the outputs' error with it, and with each weight at its nearest value."""
 
     weights: Array
     error: float
     plain_error: float
 
 
-def round_compensated(weights: Array, gram: Array, rounded: Callable[[Array], Array]) -> Rounding:
-    """``weights`` [outputs, inputs] on the grid of ``rounded``, for inputs with these second moments ``gram`` [inputs, inputs].
+def round_compensated(weights: Array, grams: Array, rounded: Callable[[Array], Array]) -> Rounding:
+    """``weights`` [groups, outputs, inputs] on the grid of ``rounded``; ``grams`` [groups, inputs, inputs] are second moments of inputs.
 
-    An output that plain rounding serves better, by the same second moments, keeps the nearest values.
+    An output that the nearest values serve better, by the same second moments, keeps those.
     """
     plain = rounded(weights)
-    plain_errors = output_error(weights, plain, gram)
-    order = np.argsort(-np.diag(gram), kind="stable")
-    factor = _factor(gram[np.ix_(order, order)])
-    if factor is None:
+    plain_errors = output_errors(weights, plain, grams)
+    order = np.argsort(-np.diagonal(grams, axis1=1, axis2=2), axis=1, kind="stable")
+    factors = _factors(np.take_along_axis(np.take_along_axis(grams, order[:, :, None], 1), order[:, None, :], 2))
+    if factors is None:
         return Rounding(weights=plain, error=float(plain_errors.sum()), plain_error=float(plain_errors.sum()))
-    compensated = _compensated(weights[:, order], factor, rounded)[:, np.argsort(order)]
-    errors = output_error(weights, compensated, gram)
+    compensated = _compensated(np.take_along_axis(weights, order[:, None, :], 2), factors, rounded)
+    compensated = np.take_along_axis(compensated, np.argsort(order, axis=1)[:, None, :], 2)
+    errors = output_errors(weights, compensated, grams)
     better = errors < plain_errors
     return Rounding(
-        weights=np.where(better[:, None], compensated, plain),
+        weights=np.where(better[:, :, None], compensated, plain),
         error=float(np.where(better, errors, plain_errors).sum()),
         plain_error=float(plain_errors.sum()),
     )
 
 
-def _compensated(weights: Array, factor: Array, rounded: Callable[[Array], Array]) -> Array:
+def output_errors(weights: Array, changed: Array, grams: Array) -> Array:
+    """Power of what the change does to each output [groups, outputs], over the inputs behind ``grams``."""
+    change = weights.astype(np.float64) - changed
+    return np.asarray(((change @ grams) * change).sum(axis=2))
+
+
+def _compensated(weights: Array, factors: Array, rounded: Callable[[Array], Array]) -> Array:
     """Column after column; what a block of columns hands on to those behind it is one matrix product."""
     left, found = weights.astype(np.float64), np.empty(weights.shape)
-    for first in range(0, left.shape[1], BLOCK):
-        block = slice(first, min(first + BLOCK, left.shape[1]))
-        errors = np.empty((len(left), block.stop - first))
-        for column in range(first, block.stop):
-            found[:, column] = rounded(left[:, column])
-            error = errors[:, column - first] = (left[:, column] - found[:, column]) / factor[column, column]
-            left[:, column + 1 : block.stop] -= np.outer(error, factor[column, column + 1 : block.stop])
-        left[:, block.stop :] -= errors @ factor[block, block.stop :]
+    columns = left.shape[2]
+    for first in range(0, columns, BLOCK):
+        last = min(first + BLOCK, columns)
+        errors = np.empty((*left.shape[:2], last - first))
+        for column in range(first, last):
+            found[:, :, column] = rounded(left[:, :, column])
+            error = (left[:, :, column] - found[:, :, column]) / factors[:, None, column, column]
+            errors[:, :, column - first] = error
+            left[:, :, column + 1 : last] -= error[:, :, None] * factors[:, None, column, column + 1 : last]
+        left[:, :, last:] -= errors @ factors[:, first:last, last:]
     return found
 
 
-def output_error(weights: Array, changed: Array, gram: Array) -> Array:
-    """Power of what the change does to each output [outputs], over the inputs behind ``gram``."""
-    change = weights.astype(np.float64) - changed
-    return np.asarray(((change @ gram) * change).sum(axis=1))
-
-
-def _factor(gram: Array) -> Array | None:
-    """Upper Cholesky factor of the damped inverse; None where it has none (inputs that were always zero, or not finite)."""
-    power = float(np.diag(gram).mean()) if gram.size else 0.0
-    if not (np.isfinite(gram).all() and power > 0):
+def _factors(grams: Array) -> Array | None:
+    """Upper Cholesky factors of the damped inverses; None where there is none (inputs that were always zero, or not finite)."""
+    powers = np.diagonal(grams, axis1=1, axis2=2).mean(axis=1)
+    if not grams.size or not np.isfinite(grams).all() or not powers.max() > 0:
         return None
-    damped = gram + DAMPING * power * np.eye(len(gram))
+    floors = np.where(powers > 0, DAMPING * powers, 1.0)
+    damped = grams + floors[:, None, None] * np.eye(grams.shape[1])
     try:
-        backwards = linalg.cholesky(damped[::-1, ::-1], lower=True)
-    except linalg.LinAlgError:
+        backwards = np.linalg.cholesky(damped[:, ::-1, ::-1])
+    except np.linalg.LinAlgError:
         return None
-    return np.asarray(linalg.solve_triangular(backwards[::-1, ::-1], np.eye(len(gram))))
+    return np.asarray(np.linalg.inv(backwards[:, ::-1, ::-1]))

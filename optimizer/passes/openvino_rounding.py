@@ -41,10 +41,9 @@ def write_rounded(exact: Path, target_dir: Path, *, feeds: Sequence[Feeds]) -> t
     left: list[float] = []
     for name, grams in _grams(exact, layers, feeds).items():
         groups, restored = _as_groups(layers[name])
-        rounded = [round_compensated(one, gram, bf16) for one, gram in zip(groups, grams, strict=True)]
-        plain = sum(one.plain_error for one in rounded)
-        left.append(sum(one.error for one in rounded) / plain if plain else 1.0)
-        constant = importlib.import_module("openvino.opset13").constant(restored([one.weights for one in rounded]))
+        rounded = round_compensated(groups, grams, bf16)
+        left.append(rounded.error / rounded.plain_error if rounded.plain_error else 1.0)
+        constant = importlib.import_module("openvino.opset13").constant(restored(rounded.weights))
         layers[name].input(1).replace_source_output(constant.output(0))
     ov.save_model(model, str(target_dir / ENTRY), compress_to_fp16=False)
     return target_dir / ENTRY, {"layers_rounded": len(left), "rounding_error_left": round(float(np.median(left)), 3) if left else 1.0}
@@ -76,7 +75,7 @@ def _as_groups(node: Any) -> tuple[Array, Any]:
         matrix = weights.T if is_turned else weights
         return matrix[None], lambda groups: np.ascontiguousarray(groups[0].T if is_turned else groups[0], np.float32)
     lead = weights.shape[:2] if node.get_type_name() == "GroupConvolution" else (1, weights.shape[0])
-    return weights.reshape(*lead, -1), lambda groups: np.stack(groups).reshape(weights.shape).astype(np.float32)
+    return weights.reshape(*lead, -1), lambda groups: groups.reshape(weights.shape).astype(np.float32)
 
 
 def _grams(exact: Path, layers: Mapping[str, Any], feeds: Sequence[Feeds]) -> dict[str, Array]:

@@ -20,8 +20,9 @@ from optimizer.search.actions import Conclusion, Finish
 from optimizer.search.arms import min_iterations
 from optimizer.search.candidates import installed_backends, plan
 from optimizer.search.estimate import GATE_EXAMPLES, check_budget, estimate, guesses, sealed_needed
-from optimizer.search.machine import SearchMachine, Terms
+from optimizer.search.machine import SearchMachine
 from optimizer.search.performer import Performer
+from optimizer.search.plan import Terms
 from optimizer.search.problem import Cancelled, Observer, SearchProblem
 from optimizer.search.reporting import Reporter
 from optimizer.search.resume import known_recipes
@@ -126,7 +127,7 @@ def _performer(
             reference=machine.plan.reference,
             task=problem.spec.task or problem.card.task,
             targets=tuple(one for one in problem.spec.targets if one.kpi.startswith(("fidelity_", "accuracy_"))),
-            sealed_examples=machine.sealed_reach,
+            sealed_examples=machine.checking.reach,
         ),
         workspace=problem.workspace,
         seed=problem.spec.seed,

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
-from optimizer.measure.foresight import growth_needed, limits_missed
-from optimizer.measure.split import SEALED_FLOOR
 from optimizer.search.actions import (
     Action,
     Arm,
@@ -27,8 +23,9 @@ from optimizer.search.actions import (
 )
 from optimizer.search.appraise import Appraisal, appraise, needs_more
 from optimizer.search.arms import check_objective, min_iterations
+from optimizer.search.checking import Checking
 from optimizer.search.field import Field, Known, Standing, Trial
-from optimizer.search.plan import Candidate, Plan
+from optimizer.search.plan import Candidate, Plan, Terms
 from optimizer.search.race import Race
 from optimizer.search.recommend import OUT_OF_TIME, Evidence, conclude
 from optimizer.search.reserve import Costs, Reserve, Step
@@ -37,16 +34,12 @@ from optimizer.search.screen import CERTAIN, ScreenLedger
 from optimizer.search.shortlist import Shortlist
 from optimizer.specs import Failure, NotTried, Recipe, SearchSpec, Verdict
 
-FEWEST_SEALED = 50
 KEPT_BESIDE_NEW = 2
 TUNED_SURVIVORS = 2
 BASELINE_STARTS = 5
 EXAMPLE_OVERHEAD = 1.3
 REFINING_OPENS, REFINING_EXAMPLES = 20, 1_000
 """What finding the exact layers takes, in the original's terms: the forms tried open and run faster than it."""
-
-PROOF_SLACK = 1.3
-"""Sealed examples beyond those that would just do: the gate's few examples may have agreed better than most."""
 
 UNNEEDED = "Simpler reduced precision already keeps the outputs."
 
@@ -60,18 +53,6 @@ class Phase(StrEnum):
     RACE = "race"
     BASELINE = "baseline"
     DONE = "done"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """What the driver knows before the start: time left, inputs and how many processes memory allows to be held open."""
-
-    total_s: float
-    synthetic: bool
-    sealed_available: int
-    sealed_needed: int
-    gate_examples: int = 64
-    held_max: int = 5
 
 
 class SearchMachine:
@@ -93,10 +74,10 @@ class SearchMachine:
         self.not_tried: list[NotTried] = list(plan.not_tried)
         self.fault: Failure | None = None
         self._reserve = Reserve(budget=spec.budget, total_s=terms.total_s, costs=self.costs, min_iterations=min_iterations(spec))
+        self.checking = Checking(field=self.field, shortlist=self.shortlist, ledger=self.ledger, reserve=self._reserve, terms=terms)
         self._strays = 0
         self._starts_asked = 0
         self._known_at_s = 0.0
-        self._sealed_n = 0
         self._is_tuned = False
         self._built_chains: set[str] = set()
         self._finalists: list[int] = []
@@ -179,34 +160,8 @@ class SearchMachine:
         return None
 
     def _search_ends_s(self) -> float:
-        sealed_s = self._reserve.sealed_s(self._sealed_examples(), finalists=self.spec.budget.finalists)
+        sealed_s = self._reserve.sealed_s(self.checking.examples(), finalists=self.spec.budget.finalists)
         return self._reserve.search_ends_s(known_at_s=self._known_at_s, sealed_s=sealed_s)
-
-    def _sealed_examples(self) -> int:
-        """Fixed with the first sealed check, so that every finalist answers the same examples."""
-        return self._sealed_n or self._sealed_for(max(self.terms.sealed_needed, self._leader_needs()))
-
-    def _sealed_for(self, needed: int) -> int:
-        return self._reserve.sealed_examples(available=self.terms.sealed_available, needed=needed)
-
-    def _leader_needs(self) -> int:
-        """Sealed examples that would prove the fastest form that any number within reach can prove; agreement at the gate says."""
-        for index in self.shortlist.contenders():
-            gate = self.field.trials[index].gate
-            if gate is None or gate.invariant or not self._is_foreseen(index):
-                continue
-            growth = growth_needed(gate.measurements, gate.limits, most=self._reach())
-            return 0 if growth is None else math.ceil(PROOF_SLACK * growth * self.terms.gate_examples)
-        return 0
-
-    @property
-    def sealed_reach(self) -> int:
-        """The most sealed examples that a check may open."""
-        return min(self.terms.sealed_available, max(SEALED_FLOOR, self._reserve.provable_examples()))
-
-    def _reach(self) -> float:
-        """How many times the gate's examples that is."""
-        return self.sealed_reach / max(1, self.terms.gate_examples)
 
     def _has_room(self, *, parked: bool = False) -> bool:
         held = KEPT_BESIDE_NEW if parked else len(self.field.held)
@@ -261,58 +216,18 @@ class SearchMachine:
 
     def _verify(self, elapsed_s: float) -> Action | None:
         left_s = self.terms.total_s - elapsed_s
-        examples, finalists = self._affordable(left_s)
-        for index in self._in_checking_order(left_s, examples):
+        examples, finalists = self.checking.affordable(left_s)
+        for index in self.checking.order(left_s, examples):
             if len(self._finalists) >= finalists or self._is_out_of_reach(index):
                 break
             trial = self.field.trials[index]
             if trial.sealed is None:
-                self._sealed_n = examples
+                self.checking.fixed = examples
                 return SealedCheck(trial=index, examples=examples)
             if trial.sealed and trial.sealed.verdict is Verdict.PASS and index not in self._finalists:
                 self._finalists.append(index)
         self._start_race()
         return None
-
-    def _in_checking_order(self, left_s: float, examples: int) -> list[int]:
-        """Fastest first. Who will probably miss a limit is checked before a safe one only while a safe one would still fit after it."""
-        contenders = self.shortlist.contenders()
-        left_s -= self._reserve.sealed_s(examples, finalists=1)
-        early: list[int] = []
-        for index in contenders:
-            is_due = self.field.trials[index].sealed is None and not self._is_foreseen(index)
-            left_s -= self._check_s(index, examples) if is_due else 0.0
-            if not is_due or self._reserve.affordable_finalists(left_s):
-                early.append(index)
-        return [*early, *(index for index in contenders if index not in early)]
-
-    def _check_s(self, index: int, examples: int) -> float:
-        """One sealed check at the pace that the screening saw."""
-        pace = self.ledger.pace(index)
-        return self.costs.of(Step.OPEN) + examples * self.costs.example_s * (math.exp(-pace.log_ratio) if pace else 1.0)
-
-    def _affordable(self, left_s: float) -> tuple[int, int]:
-        """(sealed examples, finalists) that the rest of the time holds.
-
-        A form that changes no arithmetic passes by agreeing to rounding, on however few examples: it may be checked on fewer.
-        """
-        usual = self._sealed_n or self._sealed_for(self.terms.sealed_needed)
-        examples, finalists = self._sealed_examples(), self._finalists_after(self._sealed_examples(), left_s)
-        if not finalists and examples > usual:
-            examples, finalists = usual, self._finalists_after(usual, left_s)
-        leader = next(iter(self.shortlist.contenders()), None)
-        if finalists or leader is None or not self._is_exact(leader) or self._sealed_n:
-            return examples, finalists
-        fewer = min(examples, FEWEST_SEALED)
-        return fewer, self._finalists_after(fewer, left_s)
-
-    def _finalists_after(self, examples: int, left_s: float) -> int:
-        """How many finalists the time holds after one check on so many examples."""
-        return self._reserve.affordable_finalists(left_s - self._reserve.sealed_s(examples, finalists=1))
-
-    def _is_exact(self, index: int) -> bool:
-        trial = self.field.trials[index]
-        return trial.candidate.accuracy_invariant and trial.gate is not None and trial.gate.invariant
 
     def _is_out_of_reach(self, index: int) -> bool:
         """A second finalist is raced only if it might be the better one."""
@@ -399,7 +314,7 @@ class SearchMachine:
         finer = [one for one in self.field.waiting if one.refines and _same_runtime(one.recipe, trial.recipe)]
         if (trial.candidate.rewrites_arithmetic and not trial.candidate.refines) or not finer:
             return
-        if self._is_foreseen(trial.index):
+        if self.checking.is_foreseen(trial.index):
             for candidate in finer:
                 self.field.waiting.remove(candidate)
                 self.not_tried.append(NotTried(label=candidate.recipe.label, reason=UNNEEDED))
@@ -409,13 +324,6 @@ class SearchMachine:
         following = (same_ground or finer)[0]
         self.field.waiting.remove(following)
         self.field.waiting.insert(0, following)
-
-    def _is_foreseen(self, index: int) -> bool:
-        """Whether the sealed examples would pass it, if they agree as well as the examples of the gate did."""
-        gate = self.field.trials[index].gate
-        if gate is None or gate.verdict is Verdict.FAIL:
-            return False
-        return gate.invariant or not limits_missed(gate.measurements, gate.limits, growth=self._reach())
 
     def _take_failure(self, trial: Trial, failure: Failure) -> None:
         """A failed trial is out; Trial 0 killed from outside is tried once more, else nothing can be said at all."""

@@ -51,3 +51,15 @@ class Estimate:
     sealed_needed: int
     problems: tuple[str, ...] = ()
     least_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What the driver knows before the start: time left, inputs and how many processes memory allows to be held open."""
+
+    total_s: float
+    synthetic: bool
+    sealed_available: int
+    sealed_needed: int
+    gate_examples: int = 64
+    held_max: int = 5

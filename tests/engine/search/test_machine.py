@@ -8,8 +8,8 @@ import pytest
 
 from optimizer.search.actions import Gate, MeasureStart, RaceBlock, ScreenRound, SealedCheck
 from optimizer.search.field import Known
-from optimizer.search.machine import SearchMachine, Terms
-from optimizer.search.plan import Candidate, Plan
+from optimizer.search.machine import SearchMachine
+from optimizer.search.plan import Candidate, Plan, Terms
 from optimizer.search.race import RaceEnd
 from optimizer.specs import BackendSettings, Decision, Effect, Failure, KpiTarget, PassStep, SearchSpec, Verdict
 from tests.engine.search.world import CRASH, STRAY, Truth, World, candidate, machine, recipe
@@ -110,7 +110,7 @@ def test_what_the_gate_saw_missing_is_sealed_first_only_while_the_safe_one_still
     assert world.recipes[conclusion.winner or 0].backend == "good"
     for trial in search.field.trials.values():
         trial.sealed = None
-    orders = [[world.recipes[one].backend for one in search._in_checking_order(left_s, 400)] for left_s in (150.0, 30.0)]
+    orders = [[world.recipes[one].backend for one in search.checking.order(left_s, 400)] for left_s in (150.0, 30.0)]
     assert [order[0] for order in orders] == ["shaky", "good"]
 
 

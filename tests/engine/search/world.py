@@ -26,8 +26,8 @@ from optimizer.search.actions import (
     SealedCheck,
     Started,
 )
-from optimizer.search.machine import SearchMachine, Terms
-from optimizer.search.plan import Candidate, Plan
+from optimizer.search.machine import SearchMachine
+from optimizer.search.plan import Candidate, Plan, Terms
 from optimizer.specs import BackendSettings, Failure, Precision, Recipe, SearchSpec, Verdict
 
 STRAY = Failure(code="child.killed", detail="killed from outside", stray=True)
