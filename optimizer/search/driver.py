@@ -19,7 +19,7 @@ from optimizer.score.picks import pick_trials
 from optimizer.search.actions import Conclusion, Finish
 from optimizer.search.arms import min_iterations
 from optimizer.search.candidates import installed_backends, plan
-from optimizer.search.estimate import GATE_EXAMPLES, check_budget, estimate, guesses, sealed_needed
+from optimizer.search.estimate import check_budget, estimate, gate_examples, guesses, sealed_needed
 from optimizer.search.machine import SearchMachine
 from optimizer.search.performer import Performer
 from optimizer.search.plan import Terms
@@ -95,7 +95,7 @@ def _machine(problem: SearchProblem, *, finished: Sequence[StageReport], budget_
             synthetic=source is InputSource.SYNTHETIC,
             sealed_available=len(_parts(problem).sealed),
             sealed_needed=sealed_needed(card, spec),
-            gate_examples=len(_parts(problem).search[:GATE_EXAMPLES]),
+            gate_examples=len(_gate_part(problem)),
             held_max=held_at_most(card.size_bytes, memory_available_bytes()),
         ),
         costs=fast.between(slow),
@@ -113,7 +113,7 @@ def _performer(
     finished: Sequence[StageReport],
 ) -> Performer:
     parts, root = _parts(problem), problem.workspace / "inputs"
-    gate_inputs = portion(problem.inputs, parts.search[:GATE_EXAMPLES], root=root)
+    gate_inputs = portion(problem.inputs, _gate_part(problem), root=root)
     subject = Subject(
         model_dir=problem.model_dir,
         entry=problem.entry,
@@ -155,6 +155,10 @@ def _performer(
 
 def _parts(problem: SearchProblem) -> Split:
     return split(problem.inputs, sealed_at_most=problem.spec.budget.accuracy_examples_most)
+
+
+def _gate_part(problem: SearchProblem) -> tuple[int, ...]:
+    return _parts(problem).search[: gate_examples(problem.card, problem.hardware)]
 
 
 def held_at_most(model_bytes: int, available_bytes: int) -> int:

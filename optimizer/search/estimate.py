@@ -19,7 +19,9 @@ from optimizer.specs import HardwareProfile, ModelCard, SearchSpec
 START_S = (0.7, 2.0)
 LOAD_BYTES_PER_S = (1e9, 2e8)
 BUILD_S = (1.0, 4.0)
-GATE_EXAMPLES = 64
+GATE_EXAMPLES = (64, 200)
+"""The least and the most that a gate looks at; in between, what ``GATE_S`` seconds hold."""
+GATE_S = 1.5
 LEAST_CANDIDATES = 2
 
 
@@ -33,7 +35,7 @@ class _Guess:
 
     @property
     def gate_s(self) -> float:
-        return self.start_s + GATE_EXAMPLES * self.inference_s
+        return self.start_s + _gate_examples(self.inference_s) * self.inference_s
 
     @property
     def candidate_s(self) -> float:
@@ -48,6 +50,17 @@ class _Guess:
 
     def costs(self) -> Costs:
         return Costs(build_s=self.build_s, gate_s=self.gate_s, open_s=self.start_s, example_s=self.inference_s, median_s=self.inference_s)
+
+
+def _gate_examples(inference_s: float) -> int:
+    least, most = GATE_EXAMPLES
+    return min(most, max(least, int(GATE_S / inference_s)))
+
+
+def gate_examples(card: ModelCard, hardware: HardwareProfile) -> int:
+    """Examples that the gate of every candidate looks at."""
+    fast, slow = inference_s(card, hardware)
+    return _gate_examples(math.sqrt(fast * slow))
 
 
 def guesses(card: ModelCard, hardware: HardwareProfile) -> tuple[_Guess, _Guess]:

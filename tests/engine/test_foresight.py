@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from optimizer.measure.foresight import limits_missed
+from optimizer.measure.foresight import growth_needed, limits_missed
 from optimizer.measure.proportions import wilson
 from optimizer.specs import Measurement
 
@@ -44,3 +44,14 @@ def test_other_limits_by_their_interval_or_by_a_clear_distance(value: float, ci_
 
 def test_a_limit_without_a_measurement_is_missed() -> None:
     assert limits_missed([], {TOP1: 0.99}, growth=9.0) == (TOP1,)
+
+
+def test_the_growth_that_would_just_do_is_found() -> None:
+    narrow = share(993, 1_000)
+    growth = growth_needed([narrow], {TOP1: 0.99}, most=20.0)
+    assert growth is not None
+    assert limits_missed([narrow], {TOP1: 0.99}, growth=growth) == ()
+    assert limits_missed([narrow], {TOP1: 0.99}, growth=0.95 * growth) == (TOP1,)
+    assert growth_needed([narrow], {TOP1: 0.99}, most=0.9 * growth) is None
+    assert growth_needed([share(980, 1_000)], {TOP1: 0.99}, most=1e6) is None
+    assert growth_needed([share(1_000, 1_000)], {TOP1: 0.99}, most=20.0) == 1.0

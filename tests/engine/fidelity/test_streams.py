@@ -228,7 +228,7 @@ def test_rows_chosen_from_a_large_dataset_keep_streams_together(tmp_path: Path) 
     card = inspect_model(accumulator(tmp_path / "a" / "model.onnx"))
     inputs = inputs_of(card, tmp_path, n=3000, spec=SearchSpec(budget=Budget(accuracy_examples=100)))
     chosen = [int(load_feeds(inputs.folder / "inputs.npz", index)["x"][0, 0]) for index in range(inputs.n)]
-    assert inputs.n == 460 // STEPS * STEPS
+    assert inputs.n == 660 // STEPS * STEPS
     for first in range(0, inputs.n, STEPS):
         assert chosen[first : first + STEPS] == list(range(chosen[first], chosen[first] + STEPS))
     assert chosen != list(range(inputs.n))

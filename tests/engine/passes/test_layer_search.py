@@ -11,7 +11,7 @@ import pytest
 
 from optimizer.passes.errors import NoChange, PassFailed
 from optimizer.passes.evaluator import Judged
-from optimizer.passes.layer_search import LayerSearch, Part, parts_of, profiles, total_us
+from optimizer.passes.layer_search import LayerSearch, Part, parts_of, profiles, segments, total_us
 from optimizer.specs import BackendSettings, ExecutedNode
 
 LAYERS = tuple(f"layer{number}" for number in range(8))
@@ -108,3 +108,15 @@ def test_parts_are_nodes_of_the_reduced_precision_with_what_they_save() -> None:
     found = parts_of(reduced, exact, precisions=("i8", "u8"), switchable={"a", "b", "c"})
     assert [(part.layers, part.saved_us) for part in found] == [(("a",), 5.0), (("c",), 0.0)]
     assert (total_us(reduced), total_us(exact)) == (10.0, 14.0)
+
+
+def test_neighbours_are_joined_into_parts_of_equal_saving() -> None:
+    savings = (5.0, 5.0, 0.0, 10.0, 2.0, 3.0, 5.0)
+    parts = [
+        Part(kind="Convolution" if index else "MatMul", layers=(f"layer{index}",), saved_us=saved) for index, saved in enumerate(savings)
+    ]
+    joined = segments(parts, count=3)
+    assert [layer for part in joined for layer in part.layers] == [layer for part in parts for layer in part.layers]
+    assert [part.saved_us for part in joined] == [10.0, 10.0, 10.0]
+    assert joined[0].kind == "MatMul, Convolution"
+    assert len(segments(parts, count=100)) == len(parts)

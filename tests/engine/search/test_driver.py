@@ -128,7 +128,7 @@ def test_no_child_of_the_search_sees_the_sealed_examples_before_its_check(proble
     folders = {job.binds["inputs"] for job in sandbox.jobs if "inputs" in job.binds}
     sizes = {folder: len(np.load(folder / "inputs.npz")["x"]) for folder in folders}
     assert problem.inputs.folder not in folders
-    assert sorted(sizes.values()) == [32, 64, 500]
+    assert sorted(sizes.values()) == [32, 200, 500]
 
 
 def test_a_form_that_changes_the_outputs_is_refused_and_said(problem: SearchProblem, tmp_path: Path) -> None:

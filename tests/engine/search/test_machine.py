@@ -89,6 +89,22 @@ def test_reduced_precision_that_keeps_the_outputs_needs_no_exact_layers() -> Non
     assert any("already keeps the outputs" in one.reason for one in conclusion.not_tried)
 
 
+def test_repairs_are_tried_simplest_first_until_one_keeps_the_outputs() -> None:
+    rounded = refined("half")
+    rounded = replace(rounded, recipe=replace(rounded.recipe, passes=(PassStep(name="bf16_rounding"),)), tries_forms=False)
+    queue = [candidate("half", invariant=False), candidate("other"), rounded, refined("half")]
+
+    def tried(rounding: Truth) -> list[list[str]]:
+        truths = {"half": Truth(speedup=4.0, gate=Verdict.FAIL), "half+bf16_rounding": rounding, "half+partial_bf16": Truth(speedup=3.0)}
+        world = World(truths=truths)
+        world.run(machine(list(queue), total_s=400.0))
+        return [[step.name for step in world.recipes[trial].passes] for trial in sorted(world.recipes) if trial]
+
+    assert tried(Truth(speedup=4.0, invariant=False))[:2] == [[], ["bf16_rounding"]]
+    assert ["partial_bf16"] not in tried(Truth(speedup=4.0, invariant=False))
+    assert tried(Truth(speedup=4.0, gate=Verdict.FAIL))[:3] == [[], ["bf16_rounding"], ["partial_bf16"]]
+
+
 def test_int8_that_keeps_the_outputs_says_nothing_of_bf16s_exact_layers() -> None:
     """It runs under the same bf16 hint as the form that misses, and its own arithmetic is another."""
     int8 = replace(candidate("half", invariant=False), rewrites_arithmetic=True)

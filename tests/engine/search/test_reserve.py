@@ -29,3 +29,14 @@ def test_an_uncommonly_large_proof_does_not_starve_the_search() -> None:
     fewer = opened(STREAMS, example_s=0.01)
     assert 381 <= fewer < STREAMS
     assert 2 * fewer * 0.01 <= 0.2 * 100.0
+
+
+def test_a_narrow_agreement_may_take_more_than_the_usual_number() -> None:
+    reserve = Reserve(budget=Budget(), total_s=210.0, costs=Costs(example_s=0.005))
+    assert reserve.sealed_examples(available=5_000, needed=381) == Budget().accuracy_examples
+    assert reserve.sealed_examples(available=5_000, needed=1_400) == 1_400
+    assert reserve.sealed_examples(available=900, needed=1_400) == 900
+    assert reserve.provable_examples() == Budget().accuracy_examples_most
+    slow = Reserve(budget=Budget(), total_s=210.0, costs=Costs(example_s=0.05))
+    assert slow.provable_examples() * 3 * 0.05 <= 0.5 * 210.0
+    assert slow.sealed_examples(available=5_000, needed=1_400) < 500

@@ -1,0 +1,73 @@
+"""How many sealed examples the leader's agreement at the gate asks for."""
+
+from __future__ import annotations
+
+import pytest
+
+from optimizer.measure.foresight import limits_missed
+from optimizer.measure.proportions import wilson
+from optimizer.search.actions import Fidelity
+from optimizer.search.checking import Checking
+from optimizer.search.field import Field, Standing
+from optimizer.search.plan import Terms
+from optimizer.search.reserve import Costs, Reserve
+from optimizer.search.screen import ScreenLedger
+from optimizer.search.shortlist import Shortlist
+from optimizer.specs import Budget, Verdict
+from tests.engine.search.world import candidate
+
+TOP1 = "fidelity_top1_agreement_fraction"
+GATE_EXAMPLES = 200
+
+
+def checking_of(*right: int, example_s: float = 0.002, total_s: float = 210.0) -> Checking:
+    """One trial for each, the fastest first, with so many right answers of 200 at the gate."""
+    field, ledger = Field(waiting=[]), ScreenLedger(margin=0.03)
+    field.enter(candidate("original"))
+    medians = {0: 1_000_000}
+    for agreeing in right:
+        trial = field.enter(candidate(f"form{len(field.trials)}", invariant=False))
+        measured = wilson(agreeing, GATE_EXAMPLES).measurement(TOP1)
+        trial.gate = Fidelity(verdict=Verdict.UNPROVEN, reason="", invariant=False, measurements=(measured,), limits={TOP1: 0.99})
+        trial.standing = Standing.HELD
+        medians[trial.index] = 200_000 + 100_000 * trial.index
+    for _ in range(6):
+        ledger.add(medians)
+    terms = Terms(total_s=total_s, synthetic=False, sealed_available=2_000, sealed_needed=381, gate_examples=GATE_EXAMPLES)
+    reserve = Reserve(budget=Budget(), total_s=total_s, costs=Costs(example_s=example_s))
+    shortlist = Shortlist(field=field, ledger=ledger, objective="latency_p50_ms", synthetic=False)
+    return Checking(field=field, shortlist=shortlist, ledger=ledger, reserve=reserve, terms=terms)
+
+
+def test_flawless_agreement_takes_the_usual_number() -> None:
+    assert checking_of(200).examples() == Budget().accuracy_examples
+
+
+def test_a_narrow_leader_gets_the_examples_that_can_prove_it() -> None:
+    checking = checking_of(199)
+    assert checking.is_foreseen(1)
+    assert Budget().accuracy_examples < checking.examples() <= 2_000
+    gate = checking.field.trials[1].gate
+    assert gate is not None
+    assert limits_missed(gate.measurements, gate.limits, growth=checking.examples() / GATE_EXAMPLES) == ()
+
+
+def test_a_leader_that_no_number_can_prove_leaves_the_question_to_the_next() -> None:
+    checking = checking_of(196, 200)
+    assert not checking.is_foreseen(1)
+    assert checking.examples() == Budget().accuracy_examples
+
+
+@pytest.mark.parametrize(("left_s", "usual"), [(200.0, False), (25.0, True)])
+def test_more_examples_never_take_the_time_of_the_race(left_s: float, usual: bool) -> None:
+    checking = checking_of(199, example_s=0.01)
+    examples, finalists = checking.affordable(left_s)
+    assert finalists or usual
+    assert (examples <= Budget().accuracy_examples) == usual
+
+
+def test_the_first_check_fixes_the_number() -> None:
+    checking = checking_of(199)
+    checking.fixed = 444
+    assert checking.examples() == 444
+    assert checking.affordable(200.0)[0] == 444
