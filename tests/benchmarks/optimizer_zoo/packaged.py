@@ -19,6 +19,8 @@ MODEL = "model.onnx"
 EXAMPLES = 1_024
 LENGTH = 128
 RECOGNISED_WIDTH, DIRECTED_WIDTH = 320, 192
+RECOGNISED = 2_260
+"""As many as a search may use: narrow agreement takes up to 2,000 sealed lines."""
 
 PAGES, PAGE_SIDE = 720, 352
 """The largest square of which the engine's reader of inputs takes more than 700 examples."""
@@ -41,7 +43,7 @@ def sentence_encoder(folder: Path, cache: Path, *, package: str, file: str) -> I
 def recogniser(folder: Path, cache: Path) -> Inputs:
     """PP-OCRv4's recogniser of text lines."""
     name = _taken("rapidocr-onnxruntime", "ch_PP-OCRv4_rec_infer.onnx", folder, cache=cache)
-    return {name: np.stack([text.line(RECOGNISED_WIDTH, rng=np.random.default_rng([19, number])) for number in range(EXAMPLES)])[:, None]}
+    return {name: np.stack([text.line(RECOGNISED_WIDTH, rng=np.random.default_rng([19, number])) for number in range(RECOGNISED)])[:, None]}
 
 
 def direction_classifier(folder: Path, cache: Path) -> Inputs:
