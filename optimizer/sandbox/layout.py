@@ -7,6 +7,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from optimizer.extensions import import_roots
+
 PACKAGE = Path(__file__).resolve().parent.parent
 CHILD_SCRIPT = PACKAGE / "sandbox" / "child.py"
 SPAWNER_SCRIPT = PACKAGE / "sandbox" / "spawner.py"
@@ -15,9 +17,10 @@ PROCESSOR_FACTS = ("/proc/cpuinfo", "/sys/devices/system")
 
 @cache
 def python_roots() -> tuple[str, ...]:
-    """Folders of the interpreter, its virtual environment and this package, without those inside another or in /usr."""
+    """Folders of the interpreter, its virtual environment, this package and registered ones, without those inside another or in /usr."""
     executable = Path(sys.executable).resolve()
     wanted = {Path(sys.prefix), Path(sys.base_prefix), Path(sys.base_exec_prefix), executable.parent.parent, PACKAGE}
+    wanted |= {Path(root) for root in import_roots()}
     kept: list[Path] = []
     for root in sorted(wanted, key=lambda path: len(path.parts)):
         if not any(root.is_relative_to(outer) for outer in (*kept, Path("/usr"))):
