@@ -16,6 +16,7 @@ from optimizer.errors import InputError
 from optimizer.extensions import NotLoaded
 from optimizer.passes.base import Conversion, No, Pass, PassContext, PassResult, Yes
 from optimizer.passes.dynamic_int8 import DynamicInt8
+from optimizer.passes.external import external_tools
 from optimizer.passes.onnx_export import OnnxExport
 from optimizer.passes.openvino_int8 import OpenVinoInt8
 from optimizer.passes.openvino_weight_only import OpenVinoWeightOnly
@@ -27,6 +28,7 @@ from optimizer.passes.simplify import Simplify
 from optimizer.passes.static_int8 import StaticInt8
 from optimizer.passes.transformer_fusion import TransformerFusion
 from optimizer.passes.weight_only import WeightOnly
+from optimizer.tools import known_tools
 
 CONTRACT = (
     "name", "title", "family", "scope", "accuracy", "needs", "formats", "backends", "precisions", "tools", "applicable", "variants", "apply",
@@ -72,8 +74,10 @@ def _registered() -> _Registered:
 
 
 def passes() -> dict[str, Pass]:
-    """Every pass by name: ours in composing order, then the registered ones. A registered name never replaces one of ours."""
-    return {**CONVERSIONS, **PASSES, **_registered().loaded}
+    """Every pass by name: ours in composing order, external toolkits, registered ones. No name replaces an earlier one."""
+    ours: dict[str, Pass] = {**CONVERSIONS, **PASSES}
+    others: dict[str, Pass] = {**_registered().loaded, **external_tools(known_tools())}
+    return {**ours, **{name: one for name, one in others.items() if name not in ours}}
 
 
 def conversions() -> dict[str, Conversion]:

@@ -33,6 +33,7 @@ CLEANING = "graph simplification"
 FUSION = "operator fusion"
 PRECISION = "precision"
 SHAPES = "shape_specialisation"
+EXTERNAL = "external toolkit"
 SAME_KIND_FLOOR = 0.8
 REPEAT_DISCOUNT = 0.5
 NO_BUILD_BONUS = 1.4
@@ -103,7 +104,11 @@ class _Planner:
         answer = self._asked(one.title, lambda: one.applicable(self.card, self.hardware), otherwise=None)
         if answer is None:
             return False
-        return not isinstance(answer, No) or self._refuse(one.title, f"{answer.reason[:1].upper()}{answer.reason[1:]}.")
+        if isinstance(answer, No):
+            return self._refuse(one.title, f"{answer.reason[:1].upper()}{answer.reason[1:]}.")
+        if one.family == EXTERNAL and self.spec.passes is None and self.spec.budget.preset == "quick":
+            return self._refuse(one.title, "It takes minutes: a larger preset tries it, or a search that names it.")
+        return True
 
     def _asked(self, label: str, question: Callable[[], T], *, otherwise: T) -> T:
         """The answer of a pass or backend that may be a partner's; what fails when asked is left out with its error."""

@@ -95,6 +95,7 @@ ENGINE = {
     "backend.load_failed": "The runtime cannot load this model.",
     "backend.run_failed": "The runtime failed on this model.",
     "backend.unknown": "There is no backend of that name.",
+    "tools.config": "The declaration of external toolkits on this machine is not usable; its owner must mend it.",
     "extension.not_loaded": "A package that registers a pass or backend cannot be loaded; reinstall or remove it.",
     "pass.unknown": "There is no pass of that name.",
     "pass.not_applicable": "The pass does not apply to this model.",

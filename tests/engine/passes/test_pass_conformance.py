@@ -8,6 +8,7 @@ import pytest
 
 from optimizer.formats import inspect_model
 from optimizer.passes import CONVERSIONS, PASSES, No, Pass, Yes
+from optimizer.tools import KNOWN
 from tests import samples
 from tests.engine.passes import models
 
@@ -20,7 +21,7 @@ packed weights large ones; raising the operator set an old one, see test_clumsy_
 every_plain_pass = pytest.mark.parametrize("one", PLAIN_PASSES, ids=lambda one: one.name)
 
 
-@pytest.mark.parametrize("name", [*CONVERSIONS, *PASSES])
+@pytest.mark.parametrize("name", [*CONVERSIONS, *PASSES, *KNOWN])
 def test_every_pass_has_its_row_on_a_method_page(name: str) -> None:
     pages = Path(__file__).parents[3] / "docs" / "methods"
     rows = [line for page in pages.glob("*.md") for line in page.read_text().splitlines() if line.startswith("|")]
