@@ -88,6 +88,7 @@ def convert(architecture: Architecture, weights: Arrays, target: Path) -> None:
     ``architecture.export``, ``architecture.parity``.
     """
     torch = require_torch()
+    torch.set_num_threads(1)  # a child of intake may start few threads
     module = _filled(torch, architecture, stripped(weights, architecture.prefix))
     feeds = [_example(torch, architecture, size) for size in SIZES]
     with torch.inference_mode():
@@ -200,6 +201,7 @@ def _compare(target: Path, feeds: list[Any], answers: list[Any], *, name: str) -
     """The largest difference of the exported model from PyTorch. Raises InputError ``architecture.parity``."""
     ort = load_onnxruntime()
     options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(str(target), options, providers=["CPUExecutionProvider"])
     found = [session.run(None, {name: feed})[0] for feed in feeds]
