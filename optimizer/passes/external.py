@@ -45,7 +45,7 @@ class ExternalTool:
 
     def applicable(self, card: ModelCard, hardware: HardwareProfile) -> Yes | No:
         if self._tool.distribution not in hardware.runtimes:
-            return No(f"no environment with {self._tool.distribution} is declared on this machine")
+            return No("it runs in an environment of its own, and none is declared on this machine")
         return calibratable(card) if self._tool.name in KNOWN else Yes()
 
     def variants(self, card: ModelCard, hardware: HardwareProfile) -> Sequence[PassStep]:
