@@ -94,6 +94,7 @@ def inspect_command(*, model: Path, bindings: tuple[str, ...], as_json: bool, sa
 @click.option("--task", type=click.Choice([kind.value for kind in TaskKind]), help="What the model does, when inspection guesses wrong.")
 @click.option("--threads", type=click.IntRange(min=1), help="Use at most this many threads.")
 @click.option("--backend", "backends", multiple=True, help="Only these backends (repeatable).")
+@click.option("--pass", "passes", multiple=True, help="Only these passes (repeatable).")
 @click.option("--out", type=click.Path(path_type=Path), help="Result folder; default: <model>.parka here.")
 @seed_option
 @json_option
@@ -111,6 +112,7 @@ def search_command(
     task: str | None,
     threads: int | None,
     backends: tuple[str, ...],
+    passes: tuple[str, ...],
     out: Path | None,
     seed: int,
     as_json: bool,
@@ -126,6 +128,7 @@ def search_command(
         task=TaskKind(task) if task else None,
         seed=seed,
         backends=backends or None,
+        passes=passes or None,
         max_threads=threads,
     )
     request = SearchRequest(model=model, spec=spec, dataset=dataset, bindings=bindings, out=out, level=_level(sandbox), quiet=quiet)

@@ -10,6 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from optimizer import tools
+from optimizer.extensions import package_versions
 from optimizer.kpis import kpi
 from optimizer.score.rows import ScoreRow, Standing
 from optimizer.score.scorecard import Scorecard
@@ -191,7 +193,8 @@ def _tensor(name: str, dtype: str, shape: Sequence[int | str | None]) -> str:
 
 def render_host(hardware: HardwareProfile, console: Console) -> None:
     """The machine in one line."""
-    runtimes = ", ".join(f"{name} {hardware.runtimes[name]}" for name in ("onnxruntime", "openvino") if name in hardware.runtimes)
+    told = ("onnxruntime", "openvino", *package_versions(), *tools.versions())
+    runtimes = ", ".join(f"{name} {hardware.runtimes[name]}" for name in told if name in hardware.runtimes)
     console.print(f"{hardware.cpu_model}, {hardware.cores} cores, {format_bytes(hardware.memory_bytes)}; {runtimes}", style="dim")
 
 

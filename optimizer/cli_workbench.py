@@ -13,6 +13,7 @@ from optimizer.cli_targets import parse_binding
 from optimizer.codec import from_jsonable, to_jsonable
 from optimizer.errors import EngineError, EngineFault, InputError, Side
 from optimizer.formats import inspect_model, prepare
+from optimizer.formats.prepare import is_declared_folder
 from optimizer.hardware import probe
 from optimizer.measure.inputs import InputSet, load_inputs
 from optimizer.pipeline.subject import never
@@ -92,10 +93,12 @@ class Workbench:
         if not upload.exists():
             raise InputError("input.missing", f"There is no file {str(upload)!r}.")
         shutil.rmtree(target, ignore_errors=True)
-        if upload.is_dir():
+        is_folder = upload.is_dir()
+        if is_folder and not is_declared_folder(upload):
             return self._beside(upload, target)
         try:
-            outcome = self._run(ChildJob(entry=INGEST, params={"file_name": upload.name}, binds={"upload": upload.resolve()}))
+            params = {"beside": True} if is_folder else {"file_name": upload.name}
+            outcome = self._run(ChildJob(entry=INGEST, params=params, binds={"upload": upload.resolve()}))
         except InputError as error:
             if error.code not in BESIDE:
                 raise

@@ -1,22 +1,20 @@
-"""Inference backends: a literal table, plus what third parties register in the entry-point group ``parka.backends``."""
+"""Inference backends: a literal table, plus what other packages register in the entry-point group ``parka.backends``."""
 
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
 
+from optimizer import extensions
 from optimizer.backends.base import Available, Backend, Missing
 from optimizer.backends.onnxruntime import OnnxRuntime
 from optimizer.backends.openvino import OpenVino
 from optimizer.backends.pytorch import PyTorch, TorchCompile
-from optimizer.backends.unloadable import Unloadable
+from optimizer.backends.unloadable import REINSTALL, Unloadable
 from optimizer.errors import InputError
+from optimizer.extensions import Extension, NotLoaded
 from optimizer.specs import BackendSettings, ModelCard, Recipe
 
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
-ENTRY_POINTS = "parka.backends"
+CONTRACT = ("name", "formats", "availability", "variants", "open")
 REFERENCES = {"onnx": "onnxruntime", "openvino_ir": "openvino", "huggingface": "pytorch"}
 """The runtime that a format was made for: Trial 0 runs in it."""
 
@@ -33,16 +31,14 @@ DISTRIBUTIONS = {"pytorch": ("torch", "transformers"), "torch_compile": ("torch"
 @cache
 def backends() -> dict[str, Backend]:
     """Every backend by name: ours and the registered ones. A registered name never replaces one of ours."""
-    from importlib.metadata import entry_points  # slow to import, and a timed start needs only our own table
-
-    return {**{entry.name: _registered(entry) for entry in entry_points(group=ENTRY_POINTS)}, **BACKENDS}
+    return {**{one.name: _registered(one) for one in extensions.registered(extensions.BACKENDS)}, **BACKENDS}
 
 
-def _registered(entry: EntryPoint) -> Backend:
+def _registered(extension: Extension) -> Backend:
     try:
-        loaded: Backend = entry.load()()
-    except Exception as error:  # a partner's package may fail in any way; the others must go on
-        return Unloadable(name=entry.name, reason=f"{entry.value} cannot be loaded: {error}")
+        loaded: Backend = extensions.load(extension, contract=CONTRACT)
+    except NotLoaded as error:
+        return Unloadable(name=extension.name, reason=error.message)
     return loaded
 
 
@@ -58,7 +54,24 @@ def backend(name: str) -> Backend:
 
 def available_backends() -> dict[str, Available | Missing]:
     """Which backends can work on this machine; loads their libraries."""
-    return {name: entry.availability() for name, entry in backends().items()}
+    return {name: availability(name) for name in backends()}
+
+
+def availability(name: str) -> Available | Missing:
+    """Whether that backend can work on this machine; a registered one that fails when asked is missing."""
+    try:
+        return backend(name).availability()
+    except Exception as error:  # a partner's package may fail in any way; the others must go on
+        package = next(iter(distributions(name)), name)
+        reason = f"{package} could not be loaded: it failed when asked whether it is available: {extensions.described(error)}"
+        return Missing(reason=reason, install=REINSTALL)
+
+
+def distributions(name: str) -> tuple[str, ...]:
+    """The packages that bring a backend; the first one's version is the backend's."""
+    if name in BACKENDS:
+        return DISTRIBUTIONS.get(name, (name,))
+    return tuple(one.package for one in extensions.registered(extensions.BACKENDS) if one.name == name)
 
 
 def reference_recipe(card: ModelCard, threads: int) -> Recipe:
@@ -71,4 +84,16 @@ def reference_recipe(card: ModelCard, threads: int) -> Recipe:
     return Recipe(backend=REFERENCES[card.format], settings=BackendSettings(threads=threads))
 
 
-__all__ = ["BACKENDS", "DISTRIBUTIONS", "Available", "Backend", "Missing", "available_backends", "backend", "backends", "reference_recipe"]
+__all__ = [
+    "BACKENDS",
+    "DISTRIBUTIONS",
+    "Available",
+    "Backend",
+    "Missing",
+    "availability",
+    "available_backends",
+    "backend",
+    "backends",
+    "distributions",
+    "reference_recipe",
+]

@@ -9,6 +9,8 @@ from optimizer.backends.base import Missing, Session, SettingsVariant
 from optimizer.backends.errors import BackendMissing
 from optimizer.specs import BackendSettings, HardwareProfile, ModelCard
 
+REINSTALL = "reinstall or remove the package that registers it"
+
 
 class Unloadable:
     """Reports itself missing and proposes nothing."""
@@ -20,7 +22,7 @@ class Unloadable:
         self._reason = reason
 
     def availability(self) -> Missing:
-        return Missing(reason=self._reason, install="reinstall or remove the package that registers it")
+        return Missing(reason=self._reason, install=REINSTALL)
 
     def variants(self, _card: ModelCard, _hardware: HardwareProfile) -> Sequence[SettingsVariant]:
         return ()
@@ -33,4 +35,4 @@ class Unloadable:
         shapes: Mapping[str, tuple[int, ...]] | None = None,
         cache_dir: Path | None = None,
     ) -> Session:
-        raise BackendMissing(f"The backend {self.name!r} is not usable: {self._reason}. Reinstall or remove its package.")
+        raise BackendMissing(f"The backend {self.name!r} is not usable: {self._reason} Reinstall or remove its package.")

@@ -11,6 +11,8 @@ from optimizer.passes.transformer_fusion import MODEL_TYPE
 from optimizer.specs import Json, PassStep, Recipe, TensorSpec
 
 CALIBRATION = "calibration"
+EXAMPLES = "examples"
+"""Olive takes any text of its configuration that names an existing path for that path: the data must not be called like its folder."""
 Options = dict[str, Json]
 
 
@@ -62,7 +64,7 @@ def _static_int8(step: PassStep, _shapes: Mapping[str, Sequence[int]]) -> Option
         "quant_preprocess": False,
         "quant_format": "QDQ",
         "calibrate_method": "MinMax",
-        "data_config": CALIBRATION,
+        "data_config": EXAMPLES,
     }
 
 
@@ -84,7 +86,7 @@ def _shape_specialisation(_step: PassStep, shapes: Mapping[str, Sequence[int]]) 
 def _calibration(shapes: Mapping[str, Sequence[int]], inputs: Sequence[TensorSpec]) -> Options:
     """Raw files that the reader supplies: one folder per input below ``calibration``."""
     return {
-        "name": CALIBRATION,
+        "name": EXAMPLES,
         "type": "RawDataContainer",
         "load_dataset_config": {
             "data_dir": CALIBRATION,

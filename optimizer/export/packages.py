@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution, entry_points, packages_distributions, version
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions, version
 
 from packaging.requirements import Requirement
 
-from optimizer.backends import BACKENDS, DISTRIBUTIONS, ENTRY_POINTS
+from optimizer.backends import BACKENDS, DISTRIBUTIONS, distributions
 
 PINNED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.!+_-]*)")
 
@@ -51,7 +51,7 @@ def _distributions(backend: str) -> list[str]:
     """The distributions that bring the runtime: one module comes in several flavours (CPU, GPU); a partner's names its own."""
     if backend in BACKENDS:
         return list(DISTRIBUTIONS.get(backend) or packages_distributions().get(backend, []))
-    return [entry.dist.name for entry in entry_points(group=ENTRY_POINTS, name=backend) if entry.dist is not None]
+    return list(distributions(backend))
 
 
 def _needed(lines: Iterable[str]) -> list[str]:

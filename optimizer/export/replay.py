@@ -81,9 +81,9 @@ def conclude(replay: Replay) -> Conclusion:
 
 
 def is_reduced(recipe: Recipe) -> bool:
-    """Whether machines may round differently by design: a reduced precision, or a pass that changes the arithmetic."""
-    changing = {name for name, one in passes().items() if one.accuracy is PassAccuracy.SENSITIVE}
-    return recipe.settings.precision is not Precision.F32 or any(step.name in changing for step in recipe.passes)
+    """Whether machines may round differently by design: a reduced precision, or a pass that is not known to be exact."""
+    exact = {name for name, one in passes().items() if one.accuracy is PassAccuracy.INVARIANT}
+    return recipe.settings.precision is not Precision.F32 or any(step.name not in exact for step in recipe.passes)
 
 
 def _doubts(replay: Replay) -> list[str]:

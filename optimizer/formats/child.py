@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from optimizer.sandbox import ChildContext
 
 LABEL = "label"
+UNPICKLING_LEVEL = "A"
 
 
 def ingest_model(context: ChildContext) -> dict[str, Any]:
@@ -27,7 +28,11 @@ def ingest_model(context: ChildContext) -> dict[str, Any]:
     """
     params = context.params
     prepared = prepare(
-        context.path("upload"), context.out_dir / "model", file_name=params.get("file_name") or "", beside=bool(params.get("beside"))
+        context.path("upload"),
+        context.out_dir / "model",
+        file_name=params.get("file_name") or "",
+        beside=bool(params.get("beside")),
+        unpickle=context.level == UNPICKLING_LEVEL,
     )
     card = inspect_model(prepared.entry, bindings=params.get("bindings") or {}, warnings=prepared.warnings)
     return {"card": to_jsonable(card)}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from optimizer.errors import InputError
+from optimizer.formats.architecture import WEIGHTS, declared_in
+from optimizer.formats.architecture_bundle import declared_from_folder, declared_from_zip
 from optimizer.formats.external_data import check_external, external_files, missing
 from optimizer.formats.huggingface import is_model_folder
 from optimizer.formats.huggingface_bundle import hugging_face_from_folder, hugging_face_from_zip
@@ -20,7 +22,7 @@ from optimizer.formats.zip_reader import Archive, Member, extract, open_archive
 
 ENTRY = "model.onnx"
 LITTER = ("__MACOSX/", ".DS_Store", "Thumbs.db", "desktop.ini")
-READ = frozenset({FileKind.ONNX, FileKind.ZIP, FileKind.OPENVINO_IR, FileKind.HUGGING_FACE})
+READ = frozenset({FileKind.ONNX, FileKind.ZIP, FileKind.OPENVINO_IR, FileKind.HUGGING_FACE, FileKind.DECLARED})
 NESTED = frozenset({FileKind.ZIP, FileKind.ARCHIVE})
 
 
@@ -29,15 +31,18 @@ def prepare_model(upload: Path, target_dir: Path, *, file_name: str = "", beside
     return prepare(upload, target_dir, file_name=file_name, beside=beside).entry
 
 
-def prepare(upload: Path, target_dir: Path, *, file_name: str = "", beside: bool = False) -> PreparedModel:
+def prepare(upload: Path, target_dir: Path, *, file_name: str = "", beside: bool = False, unpickle: bool = False) -> PreparedModel:
     """Check an upload by content and copy what the model needs into the empty folder ``target_dir``.
 
-    ``upload`` is an .onnx, an OpenVINO .xml, or a zip with one or with a Hugging Face folder; with ``beside``, for files of the
-    user's own machine, external data and weights may also lie in the folder of the model, and ``upload`` may be that folder.
-    ``file_name`` is the name the user gave, if it differs. Raises InputError with the codes of security.md 3.2 and 3.3.
+    ``upload`` is an .onnx, an OpenVINO .xml, or a zip with one, with a Hugging Face folder or with weights and their declared
+    architecture; with ``beside``, for files of the user's own machine, external data and weights may also lie in the folder of the
+    model, and ``upload`` may be that folder. ``file_name`` is the name the user gave, if it differs. ``unpickle`` allows PyTorch's own
+    weight files: in a child at sandbox level A. Raises InputError with the codes of security.md 3.2 and 3.3.
     """
     target_dir.mkdir(parents=True, exist_ok=True)
     if upload.is_dir():
+        if is_declared_folder(upload):
+            return declared_from_folder(upload, target_dir, unpickle=unpickle)
         if not _described_in(upload) and is_model_folder({path.name for path in upload.iterdir() if path.is_file()}):
             return hugging_face_from_folder(upload, target_dir)
         upload = _only_model_of(upload)
@@ -46,10 +51,15 @@ def prepare(upload: Path, target_dir: Path, *, file_name: str = "", beside: bool
         raise refusal(kind, file_name or upload.name)
     check_name(kind, file_name or upload.name)
     if magic_kind(_head(upload)) is FileKind.ZIP:
-        return _from_zip(upload, target_dir, kind=kind)
+        return _from_zip(upload, target_dir, kind=kind, unpickle=unpickle)
     if kind is FileKind.OPENVINO_IR:
         return ir_from_file(upload, target_dir, file_name=file_name or upload.name, beside=beside)
     return _from_file(upload, target_dir, beside=beside)
+
+
+def is_declared_folder(folder: Path) -> bool:
+    """Whether a folder holds weights and their declared architecture, and no finished model."""
+    return not _described_in(folder) and declared_in({path.name for path in folder.iterdir() if path.is_file()}) is not None
 
 
 def _head(upload: Path) -> bytes:
@@ -122,13 +132,17 @@ def _copy_beside(source: Path, target: Path) -> None:
     copy_private(source, target)
 
 
-def _from_zip(upload: Path, target_dir: Path, *, kind: FileKind) -> PreparedModel:
+def _from_zip(upload: Path, target_dir: Path, *, kind: FileKind, unpickle: bool) -> PreparedModel:
     with open_archive(upload) as archive:
         files = [member for member in archive.files() if not _is_litter(member.name)]
         if kind is FileKind.OPENVINO_IR:
             # the first bytes of raw weights may be any, those of an archive too
             _refuse_nested(archive, [member for member in files if not member.name.lower().endswith(WEIGHTS_SUFFIX)])
             return ir_from_zip(archive, files, target_dir)
+        if kind is FileKind.DECLARED:
+            # PyTorch's weight files are archives themselves, and are read as such
+            _refuse_nested(archive, [member for member in files if not member.name.lower().endswith(WEIGHTS)])
+            return declared_from_zip(archive, files, target_dir, unpickle=unpickle)
         _refuse_nested(archive, files)
         if kind is FileKind.HUGGING_FACE:
             return hugging_face_from_zip(archive, files, target_dir)

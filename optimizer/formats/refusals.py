@@ -9,11 +9,13 @@ from optimizer.formats.openvino_rules import WEIGHTS_SUFFIX, description_missing
 
 EXPORT = "export it to ONNX, with PyTorch by torch.onnx.export(model, (example,), 'model.onnx', dynamo=True), and upload the .onnx"
 HUGGING_FACE = "run 'optimum-cli export onnx --model MODEL_ID out' on the original Hugging Face model and upload out/model.onnx"
+DECLARE = "an architecture.json that declares their layers"
 REFUSALS: Mapping[str, tuple[str, str]] = {
-    "safetensors": ("format.not_yet", f"safetensors weights say nothing of the network around them; zip them with their config.json, or {HUGGING_FACE}."),
+    "safetensors": ("format.not_yet", f"safetensors weights say nothing of the network around them; zip them with their config.json or {DECLARE}, or {HUGGING_FACE}."),
     "gguf": ("format.not_yet", f"GGUF models are not supported yet; {HUGGING_FACE}."),
     "openvino_ir": ("format.not_dataset", "This is an OpenVINO model; upload it as a model, not as a dataset."),
     "hugging_face": ("format.not_dataset", "This is a Hugging Face model; upload it as a model, not as a dataset."),
+    "declared_layers": ("format.not_dataset", "These are weights with their architecture; upload them as a model, not as a dataset."),
     "ort": ("format.not_yet", "Models in ORT format are not supported yet; upload the .onnx it was made from."),
     "tflite": ("format.not_yet", "TensorFlow Lite models are not supported yet; run 'python -m tf2onnx.convert --tflite model.tflite --output model.onnx' and upload the .onnx."),
     "saved_model": ("format.not_yet", "TensorFlow SavedModels are not supported yet; run 'python -m tf2onnx.convert --saved-model DIR --output model.onnx' and upload the .onnx."),
@@ -23,7 +25,7 @@ REFUSALS: Mapping[str, tuple[str, str]] = {
     "npy": ("format.not_model", "This is a single numpy array; pack arrays named after the model's inputs with numpy.savez and upload a dataset."),
     "onnx": ("format.not_dataset", "This is an ONNX model; upload it as a model, not as a dataset."),
     "zip": ("format.not_dataset", "This zip holds no arrays; write datasets with numpy.savez(path, **arrays)."),
-    "torch": ("model.code_disabled", f"PyTorch files run code when opened and are not taken; load it yourself, {EXPORT}."),
+    "torch": ("model.code_disabled", f"PyTorch files run code when opened and are not taken alone; zip torch.save(model.state_dict(), ...) with {DECLARE}, or load it yourself, {EXPORT}."),
     "torchscript": ("model.code_disabled", "TorchScript files run code when opened and are not taken; run torch.onnx.export(torch.jit.load('model.pt'), (example,), 'model.onnx', dynamo=False) and upload the .onnx."),
     "torch_export": ("model.code_disabled", "PyTorch .pt2 programs run code when opened and are not taken; run torch.onnx.export(torch.export.load('model.pt2'), (), 'model.onnx', dynamo=True) and upload the .onnx."),
     "keras": ("format.keras", "Keras and HDF5 files are not taken because they can run code when opened; run keras.saving.load_model('model.keras').export('model.onnx', format='onnx') and upload the .onnx."),

@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from optimizer.errors import InputError
+from optimizer.formats.architecture import declared_in
 from optimizer.formats.refusals import refusal
 from optimizer.formats.zip_reader import END, END_BYTES, open_archive
 
@@ -30,6 +31,7 @@ class FileKind(StrEnum):
     GGUF = "gguf"
     OPENVINO_IR = "openvino_ir"
     HUGGING_FACE = "hugging_face"
+    DECLARED = "declared_layers"
     ORT = "ort"
     TFLITE = "tflite"
     SAVED_MODEL = "saved_model"
@@ -96,7 +98,7 @@ CORE_ML_START = re.compile(rb"\x08[\x01-\x1f]\x12" + LENGTH + rb"[\nR]" + LENGTH
 MAX_XZ_BYTES = 64 << 20
 EXTENSIONS: dict[str, frozenset[FileKind]] = {
     ".onnx": frozenset({FileKind.ONNX}),
-    ".zip": frozenset({FileKind.ZIP, FileKind.NPZ, FileKind.OPENVINO_IR, FileKind.HUGGING_FACE}),
+    ".zip": frozenset({FileKind.ZIP, FileKind.NPZ, FileKind.OPENVINO_IR, FileKind.HUGGING_FACE, FileKind.DECLARED}),
     ".xml": frozenset({FileKind.OPENVINO_IR}),
     ".npz": frozenset({FileKind.NPZ}),
 }
@@ -172,6 +174,8 @@ def _zip_kind(path: Path) -> FileKind:
         return FileKind.KERAS
     if any(name.endswith(".onnx") for name in last):
         return FileKind.ZIP
+    if declared_in(last) is not None:
+        return FileKind.DECLARED
     return _unpacked_kind(names, last)
 
 

@@ -198,10 +198,15 @@ def _directory(view: mmap.mmap, caps: ZipCaps) -> tuple[int, int, int]:
         if view.rfind(END, max(0, size - END_BYTES - MASK16)) >= 0:
             raise InputError("format.polyglot", "Bytes or a comment follow the archive; upload a plain .zip without a comment.")
         raise refuse("header", "The archive is cut off: its directory is missing.")
-    disk, first_disk, here, count, length, start = struct.unpack_from("<HHHHII", view, end + 4)
+    narrow = struct.unpack_from("<HHHHII", view, end + 4)
+    disk, first_disk, here, count, length, start = narrow
     directory_end = end
-    if MASK16 in (disk, first_disk, here, count) or MASK32 in (length, start):
-        disk, first_disk, here, count, length, start, directory_end = _directory64(view, end)
+    is_wide = MASK16 in narrow[:4] or MASK32 in narrow[4:]
+    if is_wide or view[max(0, end - LOCATOR_BYTES) : end][:4] == LOCATOR64:  # torch writes the wide record always
+        *wide, directory_end = _directory64(view, end)
+        if any(small not in (MASK16, MASK32) and small != large for small, large in zip(narrow, wide, strict=True)):
+            raise refuse("header", "The archive's two directory records contradict each other.")
+        disk, first_disk, here, count, length, start = wide
     if disk or first_disk or here != count:
         raise refuse("header", "The archive is split over several files.")
     if count > caps.entries:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from optimizer import tools
+from optimizer.extensions import package_versions
 from optimizer.hardware.cores import allowed_cores
 from optimizer.hardware.cpu import DOT_INT8, MATRIX_BF16, MATRIX_INT8, Cpu, read_cpu
 from optimizer.hardware.power import power_tier
@@ -79,8 +81,8 @@ def benchmark_params(cpu: Cpu, *, memory_bytes: int) -> dict[str, Any]:
 
 
 def runtime_versions() -> dict[str, str]:
-    """Installed versions of the packages that decide speed; absent ones are left out."""
-    found = {}
+    """Installed versions of the packages that decide speed, of those that register passes or backends, and of declared tools; absent ones are left out."""
+    found = {**tools.versions(), **package_versions()}
     for name in RUNTIMES:
         try:
             found[name] = importlib.metadata.version(name)

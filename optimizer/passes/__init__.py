@@ -1,4 +1,4 @@
-"""Optimization passes: a literal table, plus what third parties register in the entry-point group ``parka.passes``.
+"""Optimization passes: a literal table, plus what other packages register in the entry-point group ``parka.passes``.
 
 The table's order is the order in which passes compose in one recipe: shapes before cleaning, cleaning before fusion (a
 simplifier that runs first hides attention from the fusion), fusion before quantization. The operator set is raised once the
@@ -7,14 +7,17 @@ graph is clean: the converter then meets fewer operators that it may not know.
 
 from __future__ import annotations
 
-import logging
+from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import entry_points
+from typing import Any
 
+from optimizer import extensions
 from optimizer.errors import InputError
+from optimizer.extensions import NotLoaded
 from optimizer.passes.base import Conversion, No, Pass, PassContext, PassResult, Yes
 from optimizer.passes.bf16_rounding import CompensatedRounding
 from optimizer.passes.dynamic_int8 import DynamicInt8
+from optimizer.passes.external import external_tools
 from optimizer.passes.onnx_export import OnnxExport
 from optimizer.passes.openvino_int8 import OpenVinoInt8
 from optimizer.passes.openvino_weight_only import OpenVinoWeightOnly
@@ -26,8 +29,11 @@ from optimizer.passes.simplify import Simplify
 from optimizer.passes.static_int8 import StaticInt8
 from optimizer.passes.transformer_fusion import TransformerFusion
 from optimizer.passes.weight_only import WeightOnly
+from optimizer.tools import known_tools
 
-ENTRY_POINTS = "parka.passes"
+CONTRACT = (
+    "name", "title", "family", "scope", "accuracy", "needs", "formats", "backends", "precisions", "tools", "applicable", "variants", "apply",
+)  # fmt: skip
 
 CONVERSIONS: dict[str, Conversion] = {"onnx_export": OnnxExport()}
 """First steps of a recipe that lead to another format."""
@@ -48,25 +54,65 @@ PASSES: dict[str, Pass] = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Registered:
+    """Passes of other packages by name, and by name why one of them could not be loaded."""
+
+    loaded: dict[str, Pass] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+
+
 @cache
-def passes() -> dict[str, Pass]:
-    """Every pass by name: ours in composing order, then the registered ones. A registered name never replaces one of ours."""
-    registered: dict[str, Pass] = {}
-    for entry in entry_points(group=ENTRY_POINTS):
+def _registered() -> _Registered:
+    found = _Registered()
+    for extension in extensions.registered(extensions.PASSES):
+        if extension.name in CONVERSIONS or extension.name in PASSES:
+            continue
         try:
-            registered[entry.name] = entry.load()()
-        except Exception as error:
-            logging.getLogger(__name__).warning("pass_not_loaded name=%s value=%s error=%s", entry.name, entry.value, error)
+            found.loaded[extension.name] = extensions.load(extension, contract=CONTRACT)
+        except NotLoaded as error:
+            found.broken[extension.name] = error.message
+    return found
+
+
+def passes() -> dict[str, Pass]:
+    """Every pass by name: ours in composing order, external toolkits, registered ones. No name replaces an earlier one."""
     ours: dict[str, Pass] = {**CONVERSIONS, **PASSES}
-    return {**ours, **{name: one for name, one in registered.items() if name not in ours}}
+    others: dict[str, Pass] = {**_registered().loaded, **external_tools(known_tools())}
+    return {**ours, **{name: one for name, one in others.items() if name not in ours}}
+
+
+def conversions() -> dict[str, Conversion]:
+    """The passes that lead to another format, ours and registered ones."""
+    registered: dict[str, Any] = {name: one for name, one in _registered().loaded.items() if hasattr(one, "target_format")}
+    return {**CONVERSIONS, **registered}
+
+
+def broken_passes() -> dict[str, str]:
+    """Registered passes that could not be loaded, each with a sentence that names the package and the cause."""
+    return dict(_registered().broken)
 
 
 def optimization_pass(name: str) -> Pass:
     """The pass of that name. Raises InputError ``pass.unknown``."""
     table = passes()
     if name not in table:
-        raise InputError("pass.unknown", f"There is no pass named {name!r}; choose from: {', '.join(table)}.")
+        why = broken_passes().get(name, f"choose from: {', '.join(table)}.")
+        raise InputError("pass.unknown", f"There is no pass named {name!r}; {why}")
     return table[name]
 
 
-__all__ = ["CONVERSIONS", "PASSES", "Conversion", "No", "Pass", "PassContext", "PassResult", "Yes", "optimization_pass", "passes"]
+__all__ = [
+    "CONVERSIONS",
+    "PASSES",
+    "Conversion",
+    "No",
+    "Pass",
+    "PassContext",
+    "PassResult",
+    "Yes",
+    "broken_passes",
+    "conversions",
+    "optimization_pass",
+    "passes",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
+from optimizer import tools
 from optimizer.codec import digest
 from optimizer.passes import optimization_pass
 from optimizer.specs import PassNeeds, PassStep
@@ -42,12 +43,15 @@ def build_key(
 
 
 def tool_versions(passes: Sequence[PassStep]) -> dict[str, str]:
-    """Installed version of every distribution that the chain's results depend on; empty text where one is absent."""
-    return {name: _version(name) for name in sorted({tool for step in passes for tool in optimization_pass(step.name).tools})}
+    """Installed version of every distribution that the chain's results depend on, an external toolkit's in its own environment; empty
+    text where one is absent.
+    """
+    elsewhere = tools.versions()
+    return {name: _version(name, elsewhere) for name in sorted({tool for step in passes for tool in optimization_pass(step.name).tools})}
 
 
-def _version(distribution: str) -> str:
+def _version(distribution: str, elsewhere: Mapping[str, str]) -> str:
     try:
         return version(distribution)
     except PackageNotFoundError:
-        return ""
+        return elsewhere.get(distribution, "")

@@ -13,7 +13,7 @@ import onnx
 from optimizer.codec import from_jsonable, to_jsonable
 from optimizer.errors import EngineError, InputError
 from optimizer.formats import inspect_model
-from optimizer.passes import CONVERSIONS, optimization_pass
+from optimizer.passes import conversions, optimization_pass
 from optimizer.passes.base import No, PassContext
 from optimizer.passes.errors import NoChange, PassFailed
 from optimizer.passes.evaluator import Evaluator
@@ -97,7 +97,7 @@ def rewrite(source: Path, steps: list[PassStep], *, context: PassContext) -> Rew
             result = one.apply(entry, context.work_dir / str(index), step.params, context)
             check_structure(result.entry, before=entry)
             entry, noted = result.entry, result.facts
-            if step.name in CONVERSIONS:
+            if step.name in conversions():
                 context = replace(context, card=_described(entry, bindings=context.card.bindings))
         except NoChange as nothing:
             if one.accuracy is PassAccuracy.SENSITIVE or len(steps) == 1:

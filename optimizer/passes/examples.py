@@ -21,7 +21,7 @@ def calibration_feeds(context: PassContext, *, at_most: int) -> Iterator[Feeds]:
     """The context's calibration examples; nothing when it has none."""
     if context.calibration is None:
         return
-    with np.load(_npz(context.calibration), allow_pickle=False) as stored:
+    with np.load(examples_file(context.calibration), allow_pickle=False) as stored:
         arrays = {tensor.name: stored[tensor.name] for tensor in context.card.inputs if tensor.name in stored.files}
     count = min((len(array) for array in arrays.values()), default=0)
     indices = context.calibration_indices or range(count)
@@ -29,7 +29,8 @@ def calibration_feeds(context: PassContext, *, at_most: int) -> Iterator[Feeds]:
         yield {name: array[index] for name, array in arrays.items()}
 
 
-def _npz(folder: Path) -> Path:
+def examples_file(folder: Path) -> Path:
+    """The .npz of an InputSet, one array per input, first axis counting examples."""
     return folder / INPUTS_FILE if folder.is_dir() else folder
 
 

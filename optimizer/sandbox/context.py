@@ -24,12 +24,13 @@ OUT_OF_MEMORY_TEXTS = ("bad_alloc", "bad allocation", "failed to allocate memory
 class ChildContext:
     """What an entry function gets: parameters, files to read, a folder to write, and the supervisor's ear.
 
-    ``started_ns`` is ``perf_counter_ns`` just before this process image was started.
+    ``level`` is the sandbox level around it. ``started_ns`` is ``perf_counter_ns`` just before this process image was started.
     """
 
     def __init__(self, job: dict[str, Any], *, connection: socket.socket, started_ns: int) -> None:
         self.params: dict[str, Any] = job["params"]
         self.out_dir = Path(job["out"])
+        self.level = str(job.get("level", ""))
         self.started_ns = started_ns
         self._paths = {name: Path(path) for name, path in job["binds"].items()}
         self._connection = connection

@@ -7,6 +7,9 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from optimizer import tools
+from optimizer.extensions import import_roots
+
 PACKAGE = Path(__file__).resolve().parent.parent
 CHILD_SCRIPT = PACKAGE / "sandbox" / "child.py"
 SPAWNER_SCRIPT = PACKAGE / "sandbox" / "spawner.py"
@@ -15,9 +18,13 @@ PROCESSOR_FACTS = ("/proc/cpuinfo", "/sys/devices/system")
 
 @cache
 def python_roots() -> tuple[str, ...]:
-    """Folders of the interpreter, its virtual environment and this package, without those inside another or in /usr."""
+    """Folders of the interpreter, its virtual environment, this package, registered ones and declared tools.
+
+    Without those inside another or in /usr.
+    """
     executable = Path(sys.executable).resolve()
     wanted = {Path(sys.prefix), Path(sys.base_prefix), Path(sys.base_exec_prefix), executable.parent.parent, PACKAGE}
+    wanted |= {Path(root) for root in (*import_roots(), *tools.roots())}
     kept: list[Path] = []
     for root in sorted(wanted, key=lambda path: len(path.parts)):
         if not any(root.is_relative_to(outer) for outer in (*kept, Path("/usr"))):
@@ -40,6 +47,7 @@ def clean_environment(scratch: str) -> dict[str, str]:
         "ORT_DISABLE_TELEMETRY": "1",
         "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
         "HF_HUB_OFFLINE": "1",
+        **tools.for_children(),
     }
 
 

@@ -56,6 +56,7 @@ def job_message(job: ChildJob, *, level: Level, folder: JobFolder) -> dict[str, 
     """The job as the child reads it, with the places that things have in there."""
     return {
         "entry": job.entry,
+        "level": str(level),
         "params": job.params,
         "binds": _places(job.binds, level=level),
         "out": "/out" if level is Level.A else str(folder.out),

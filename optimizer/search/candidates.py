@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from optimizer.backends import DISTRIBUTIONS, Available, Missing, backend, backends, reference_recipe
+from optimizer.backends import BACKENDS, Available, Missing, availability, backend, backends, distributions, reference_recipe
 from optimizer.backends.base import Backend, SettingsVariant
 from optimizer.errors import InputError
-from optimizer.passes import CONVERSIONS, passes
+from optimizer.extensions import described
+from optimizer.passes import broken_passes, conversions, passes
 from optimizer.passes.base import No, Pass
 from optimizer.search.plan import Candidate, Plan
 from optimizer.search.priors import prior_of
@@ -31,11 +33,13 @@ CLEANING = "graph simplification"
 FUSION = "operator fusion"
 PRECISION = "precision"
 SHAPES = "shape_specialisation"
+EXTERNAL = "external toolkit"
 SAME_KIND_FLOOR = 0.8
 REPEAT_DISCOUNT = 0.5
 NO_BUILD_BONUS = 1.4
 SETTINGS_ONLY_BEFORE = 4
 Chain = tuple[PassStep, ...]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +59,12 @@ class _Planner:
 
     def with_conversions(self) -> list[_Planner]:
         """This planning, and one for every format that the upload can be converted to."""
-        allowed = {name: one for name, one in CONVERSIONS.items() if self.card.format in one.formats and self._allows_pass(one)}
+        allowed = {name: one for name, one in conversions().items() if self.card.format in one.formats and self._allows_pass(one)}
         formats = frozenset({self.card.format, *(one.target_format for one in allowed.values())})
         onward = [
-            replace(self, card=one.expected(self.card), first=tuple(one.variants(self.card, self.hardware))[:1], reachable=formats)
+            replace(self, card=one.expected(self.card), first=first, reachable=formats)
             for one in allowed.values()
+            if (first := self._steps(one)[:1])
         ]
         return [replace(self, reachable=formats), *onward]
 
@@ -75,14 +80,17 @@ class _Planner:
     def _allows_backend(self, name: str, state: Available | Missing) -> bool:
         if self.spec.backends is not None and name not in self.spec.backends:
             return self._refuse(name, "Left out by request.")
-        if not self._reads(name, backend(name).formats, verb="read"):
+        formats = backend(name).formats
+        if formats and not self._reads(name, formats, verb="read"):
             return False
         if isinstance(state, Missing):
             return self._refuse(name, f"{state.reason} To use it: {state.install}.")
         return True
 
     def usable_passes(self) -> list[Pass]:
-        return [one for one in passes().values() if one.name not in CONVERSIONS and self._allows_pass(one)]
+        for name, reason in broken_passes().items():
+            self._refuse(name, reason)
+        return [one for one in passes().values() if one.name not in conversions() and self._allows_pass(one)]
 
     def _allows_pass(self, one: Pass) -> bool:
         if self.spec.passes is not None and one.name not in self.spec.passes:
@@ -93,8 +101,28 @@ class _Planner:
             return self._refuse(one.title, "It needs training data, which a search does not have.")
         if one.needs in (PassNeeds.CALIBRATION, PassNeeds.EVALUATION) and self.synthetic:
             return self._refuse(one.title, "It needs real examples of the model's inputs: add them as a dataset.")
-        answer = one.applicable(self.card, self.hardware)
-        return not isinstance(answer, No) or self._refuse(one.title, f"{answer.reason[:1].upper()}{answer.reason[1:]}.")
+        answer = self._asked(one.title, lambda: one.applicable(self.card, self.hardware), otherwise=None)
+        if answer is None:
+            return False
+        if isinstance(answer, No):
+            return self._refuse(one.title, f"{answer.reason[:1].upper()}{answer.reason[1:]}.")
+        if one.family == EXTERNAL and self.spec.passes is None and self.spec.budget.preset == "quick":
+            return self._refuse(one.title, "It takes minutes: a larger preset tries it, or a search that names it.")
+        return True
+
+    def _asked(self, label: str, question: Callable[[], T], *, otherwise: T) -> T:
+        """The answer of a pass or backend that may be a partner's; what fails when asked is left out with its error."""
+        try:
+            return question()
+        except Exception as error:
+            self._refuse(label, f"It failed when asked what to try: {described(error)}")
+            return otherwise
+
+    def _proposed(self, engine: Backend) -> Sequence[SettingsVariant]:
+        return self._asked(engine.name, lambda: engine.variants(self.card, self.hardware), otherwise=())
+
+    def _steps(self, one: Pass) -> Chain:
+        return self._asked(one.title, lambda: tuple(one.variants(self.card, self.hardware)), otherwise=())
 
     def _refuse(self, label: str, reason: str) -> bool:
         self.left_out.append(NotTried(label=label, reason=reason))
@@ -123,7 +151,7 @@ class _Planner:
     def _structural(self, engine: Backend) -> list[SettingsVariant]:
         """One variant per device and precision, at its first (best guessed) thread count; the rest is tuning."""
         first: dict[tuple[str, str, str], SettingsVariant] = {}
-        for variant in engine.variants(self.card, self.hardware):
+        for variant in self._proposed(engine):
             settings = variant.settings
             first.setdefault((settings.device, settings.provider, settings.precision), self._capped(variant))
         return list(first.values())
@@ -137,7 +165,7 @@ class _Planner:
     def _chains(self, engine: Backend, tools: list[Pass], precision: Precision) -> list[Chain]:
         """No pass, each cleaner after fixed shapes, all cleaners, fusion, and each arithmetic change on the best ground."""
         suited = [one for one in tools if _suits(one, engine, precision)]
-        steps = {one.name: tuple(one.variants(self.card, self.hardware)) for one in suited}
+        steps = {one.name: self._steps(one) for one in suited}
         shapes = steps.get(SHAPES, ())[:1]
         cleaners = [steps[one.name][:1] for one in suited if one.family == CLEANING and one.name != SHAPES and steps[one.name]]
         fusions = [steps[one.name][:1] for one in suited if one.family == FUSION and steps[one.name]]
@@ -156,7 +184,7 @@ class _Planner:
     def tune(self, candidate: Candidate) -> tuple[Candidate, ...]:
         """The same model and precision with the backend's other thread counts and waiting modes."""
         settings = candidate.recipe.settings
-        proposed = [self._capped(variant) for variant in backend(candidate.recipe.backend).variants(self.card, self.hardware)]
+        proposed = [self._capped(variant) for variant in self._proposed(backend(candidate.recipe.backend))]
         found: list[Candidate] = []
         for variant in proposed:
             tuned = replace(settings, threads=variant.settings.threads, spinning=variant.settings.spinning)
@@ -268,13 +296,16 @@ def _kind(one: Candidate) -> tuple[object, ...]:
 
 
 def installed_backends(hardware: HardwareProfile) -> dict[str, Available | Missing]:
-    """Availability as the profile tells it: for planning without loading a runtime, also away from the machine."""
+    """Availability as the profile tells it: for planning without loading a runtime of ours, also away from the machine.
+
+    A registered backend answers for itself, for only it knows its drivers and devices.
+    """
     return {name: _installed(name, hardware) for name in backends()}
 
 
 def _installed(name: str, hardware: HardwareProfile) -> Available | Missing:
-    needed = DISTRIBUTIONS.get(name, (name,))
+    needed = distributions(name)
     absent = [one for one in needed if one not in hardware.runtimes]
     if absent:
         return Missing(reason=f"{absent[0]} is not installed on this machine.", install=f"pip install {' '.join(absent)}")
-    return Available(version=hardware.runtimes[needed[0]])
+    return Available(version=hardware.runtimes[needed[0]]) if name in BACKENDS else availability(name)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from optimizer.specs import BackendSettings, HardwareProfile, ModelCard, PassStep, Precision
+from optimizer.tools import KNOWN
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 FOLDABLE = ("BatchNormalization", "Cast", "Identity", "Shape", "Unsqueeze", "Transpose")
@@ -75,6 +76,8 @@ def _with_pass(prior: Prior, step: PassStep, *, compiled: bool, card: ModelCard,
     if name == "static_int8":
         on_reduced = 1.0 if prior.chance == 1 else 0.75
         return prior.times(_static_int8(compiled=compiled, hardware=hardware) * on_reduced, 0.2)
+    if name in KNOWN and "int8" in str(step.params.get("variant")):
+        return prior.times(_static_int8(compiled=compiled, hardware=hardware), 0.2)
     if name == "openvino_int8":
         return prior.times(1.1 if prior.chance < 1 else _static_int8(compiled=compiled, hardware=hardware), 0.6)
     if name in ("weight_only", "openvino_weight_only"):

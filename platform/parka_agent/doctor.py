@@ -10,6 +10,7 @@ from optimizer.backends import available_backends
 from optimizer.backends.base import Available
 from optimizer.errors import EngineError
 from optimizer.hardware import probe
+from optimizer.passes import CONVERSIONS, PASSES, broken_passes, passes
 from optimizer.sandbox.levels import level_reports
 from parka_agent.client import Server
 from parka_agent.lifeline import boot_clock_s
@@ -32,6 +33,7 @@ def examine(home: Home) -> list[Finding]:
     return [
         *sandbox_findings(home),
         *backend_findings(),
+        *pass_findings(),
         hardware_finding(),
         clock_finding(),
         disk_finding(home),
@@ -68,6 +70,16 @@ def backend_findings() -> list[Finding]:
         )
         found.append(Finding(topic="backend", good=good, text=text))
     return found
+
+
+def pass_findings() -> list[Finding]:
+    """Passes of other packages; our own need no telling."""
+    good = [
+        Finding(topic="pass", good=True, text=f"{name}: {one.title}")
+        for name, one in passes().items()
+        if name not in {**CONVERSIONS, **PASSES}
+    ]
+    return [*good, *(Finding(topic="pass", good=False, text=f"{name}: {reason}") for name, reason in broken_passes().items())]
 
 
 def hardware_finding() -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -12,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from optimizer.passes.external import last_line
 from optimizer.specs import BackendSettings, Precision
+from optimizer.tools import KNOWN, SCRIPTS
 from tests.benchmarks.optimizer_bench.arena import Arena
 from tests.benchmarks.optimizer_bench.forms import Absent, Made, form_of
 
-SCRIPTS = Path(__file__).parent / "peer_scripts"
+PEER_SCRIPTS = Path(__file__).parent / "peer_scripts"
 TIMEOUT_S = 900.0
 
 
@@ -46,7 +49,8 @@ class Scripted:
         begin = time.monotonic()
         try:
             answer = subprocess.run(
-                [str(python), str(SCRIPTS / f"use_{self.name}.py"), json.dumps(job)], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+                [str(python), script_of(self.name), json.dumps(job)], env={**os.environ, "PYTHONPATH": str(SCRIPTS)}, capture_output=True,
+                text=True, timeout=TIMEOUT_S, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             yield Absent(maker=self.name, label=self.name, reason=f"not finished after {TIMEOUT_S:.0f} s", seconds=TIMEOUT_S)
@@ -54,9 +58,14 @@ class Scripted:
         (folder / "log.txt").write_text(answer.stdout + answer.stderr)
         told = [json.loads(line) for line in answer.stdout.splitlines() if line.startswith('{"label"')]
         if not told:
-            yield Absent(maker=self.name, label=self.name, reason=_last_line(answer.stderr), seconds=time.monotonic() - begin)
+            yield Absent(maker=self.name, label=self.name, reason=last_line(answer.stderr), seconds=time.monotonic() - begin)
         for one in told:
             yield _made(self.name, one, folder=folder, threads=threads)
+
+
+def script_of(name: str) -> str:
+    """The driver that Parka's own pass uses, or one of the benchmark alone."""
+    return KNOWN[name].script if name in KNOWN else str(PEER_SCRIPTS / f"use_{name}.py")
 
 
 def _made(maker: str, told: dict[str, Any], *, folder: Path, threads: int) -> Made:
@@ -104,6 +113,11 @@ PEERS: dict[str, Peer] = {
         requirements=("olive-ai==0.13.0", "pydantic==2.11.*", "onnxruntime==1.31.*", "onnx", "onnxscript", "torch==2.13.0", "requests",
                       "datasets", "transformers<5"),
     ),
+    "neural_compressor": Scripted(
+        name="neural_compressor",
+        requirements=("onnx-neural-compressor==1.0", "onnx==1.17.*", "onnxruntime==1.20.*", "torch==2.13.0", "prettytable", "scipy<1.14",
+                      "pandas", "schema"),
+    ),
 }  # fmt: skip
 
 
@@ -118,8 +132,3 @@ def environment(name: str, requirements: tuple[str, ...], *, cache: Path) -> Pat
         subprocess.run([str(python), "-m", "pip", "install", "-q", *requirements], check=True)
         stamp.write_text(wanted)
     return python
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][-300:] if lines else "it said nothing"

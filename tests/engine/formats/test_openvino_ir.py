@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from optimizer.backends import backend
+from optimizer.conformance import graphs
 from optimizer.errors import InputError
 from optimizer.formats import inspect_model, prepare
 from optimizer.formats.openvino_rules import MAX_OPSET
@@ -20,7 +21,6 @@ from optimizer.formats.openvino_xml import IrCaps, read_ir
 from optimizer.rounding import all_agree
 from optimizer.specs import BackendSettings, ModelCard, TaskKind, TensorSpec
 from tests import samples
-from tests.engine.backends import graphs
 from tests.engine.formats.codes import refusal_of
 
 openvino = pytest.importorskip("openvino")

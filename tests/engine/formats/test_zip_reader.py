@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -286,3 +287,24 @@ def test_a_mutated_archive_is_read_or_refused_with_a_code(tmp_path: Path, seeds:
     (tmp_path / "x.zip").write_bytes(archive)
     code = refusal_of(lambda: read_all(tmp_path / "x.zip", caps=ZipCaps(total_bytes=10 * MIB)))
     assert code.split(".")[0] in ("", "zip", "format")
+
+
+def _always_wide(archive: bytes, *, rows: int | None = None) -> bytes:
+    """The archive with a zip64 record that nothing made necessary, as PyTorch writes one."""
+    end = len(archive) - 22
+    count, length, start = struct.unpack_from("<HII", archive, end + 10)
+    shown = count if rows is None else rows
+    record = b"PK\x06\x06" + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, shown, shown, length, start)
+    locator = b"PK\x06\x07" + struct.pack("<IQI", 0, end, 1)
+    return archive[:end] + record + locator + archive[end:]
+
+
+def test_a_zip64_record_that_nothing_made_necessary_is_read_and_must_agree(tmp_path: Path) -> None:
+    plain = raw_zip(RawMember(name=b"a.txt", content=b"a"), RawMember(name=b"b.txt", content=b"b"))
+    (tmp_path / "wide.zip").write_bytes(_always_wide(plain))
+    with open_archive(tmp_path / "wide.zip") as archive:
+        assert [member.name for member in archive.files()] == ["a.txt", "b.txt"]
+    (tmp_path / "lying.zip").write_bytes(_always_wide(plain, rows=1))
+    with pytest.raises(InputError) as refusal, open_archive(tmp_path / "lying.zip"):
+        pass
+    assert refusal.value.code == "zip.header"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from peer_job import Job, offer
+from tool_job import Job, offer
 
 os.environ["NNCF_CI"] = "1"  # no telemetry
 

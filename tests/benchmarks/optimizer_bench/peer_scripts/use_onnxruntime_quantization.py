@@ -7,7 +7,7 @@ from typing import Any
 
 from onnxruntime import quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
-from peer_job import Job, offer
+from tool_job import Job, offer
 
 
 class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]

@@ -1,0 +1,1 @@
+"""A pass and a backend for Parka, as a partner would bring them."""

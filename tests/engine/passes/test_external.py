@@ -1,0 +1,215 @@
+"""External toolkits: a real environment of its own, declared by the machine's owner, run inside the sandbox."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from optimizer import tools
+from optimizer.codec import to_jsonable
+from optimizer.errors import InputError
+from optimizer.formats import inspect_model
+from optimizer.hardware.probing import runtime_versions
+from optimizer.passes import No, Yes, passes
+from optimizer.passes.build_key import build_key, tool_versions
+from optimizer.sandbox import ChildJob, ChildOutcome, Level, Sandbox
+from optimizer.sandbox.layout import python_roots
+from optimizer.sandbox.levels import is_installed
+from optimizer.search import planner
+from optimizer.specs import Budget, HardwareProfile, InputSource, PassStep, SearchSpec
+from tests import samples
+from tests.engine.passes import models
+
+DRIVER = """\
+import json, os, socket, sys, zipfile
+from pathlib import Path
+from tool_job import Job, offer
+
+def written(job, name="made/model.onnx"):
+    entry = job.out / name
+    entry.parent.mkdir(exist_ok=True)
+    note = b"\\x0a\\x02by\\x12\\x08our tool"
+    entry.write_bytes(job.model.read_bytes() + bytes([0x72, len(note)]) + note)
+    assert zipfile.is_zipfile(job._examples) and job.shapes == {"x": [2, 8]}
+    return entry
+
+def network(job):
+    socket.create_connection(("127.0.0.1", 9), timeout=5)
+
+def secret(job):
+    Path(SECRET).read_text()
+
+job = Job()
+if job.variant == "dies":
+    sys.exit("Loading\\nLicence expired on 2020-01-01\\n")
+if job.variant == "escapes":
+    print(json.dumps({"label": "escapes", "entry": "../../model/model.onnx"}))
+offer("as it is", lambda: written(job), job=job, variant="exact")
+offer("network", lambda: network(job), job=job, variant="network")
+offer("secret", lambda: secret(job), job=job, variant="secret")
+offer("damaged", lambda: (written(job).write_bytes(b"no model"), job.out / "made/model.onnx")[1], job=job, variant="damaged")
+"""
+
+
+def forget() -> None:
+    for cache in (tools._declared, python_roots):
+        cache.cache_clear()
+
+
+@pytest.fixture
+def declared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A machine whose owner declares ``our_tool`` in an environment that holds nothing but Python; the folder of it all."""
+    folder = tmp_path / "tool"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
+    (tmp_path / "secret.txt").write_text("a customer's model")
+    (folder / "drive.py").write_text(f"SECRET = {str(tmp_path / 'secret.txt')!r}\n{DRIVER}")
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / tools.FILE_NAME).write_text(
+        f'[our_tool]\npython = "{folder}/venv/bin/python"\nscript = "{folder}/drive.py"\ntitle = "Our tool"\nvariants = ["exact", "dies"]\n'
+    )
+    monkeypatch.setenv(tools.HOME, str(home))
+    forget()
+    yield tmp_path
+    monkeypatch.undo()
+    forget()
+
+
+def built(tmp_path: Path, variant: str, *, level: Level = Level.C) -> ChildOutcome:
+    (tmp_path / "model").mkdir()
+    model = models.untidy(tmp_path / "model" / "model.onnx")
+    host = models.HOST
+    job = ChildJob(
+        entry="optimizer.passes.child:apply_recipe",
+        params={
+            "entry": "model.onnx",
+            "passes": [{"name": "our_tool", "params": {"variant": variant}}],
+            "card": to_jsonable(inspect_model(model)),
+            "hardware": {**to_jsonable(host), "runtimes": {**host.runtimes, **tools.versions()}},
+            "shapes": {"x": [2, 8]},
+        },
+        binds={"model": tmp_path / "model", "calibration": models.examples_folder(tmp_path / "inputs", models.normal_feeds("x", (2, 8)))},
+    )
+    with Sandbox(root=tmp_path / "jobs", level=level) as sandbox:
+        return sandbox.run(job)
+
+
+def levels() -> list[Level]:
+    return [level for level in Level if is_installed(level)]
+
+
+@pytest.mark.parametrize("level", levels())
+def test_a_declared_tool_runs_in_its_own_environment_inside_every_sandbox(declared: Path, level: Level) -> None:
+    outcome = built(declared, "exact", level=level)
+    assert outcome.result is not None, outcome.failure
+    assert outcome.result["facts"][0]["tool"] == "Our tool"
+    assert b"our tool" in (outcome.out_dir / "model" / "model.onnx").read_bytes()
+    feeds = models.normal_feeds("x", (2, 8))
+    before, after = (
+        models.outputs_of(declared / "model" / "model.onnx", feeds),
+        models.outputs_of(outcome.out_dir / "model" / "model.onnx", feeds),
+    )
+    assert [one.tolist() for [one] in before] == [one.tolist() for [one] in after]
+
+
+@pytest.mark.parametrize("level", [level for level in levels() if level is not Level.C])
+@pytest.mark.parametrize("variant", ["network", "secret"])
+def test_a_tool_reaches_no_network_and_no_other_file(declared: Path, variant: str, level: Level) -> None:
+    outcome = built(declared, variant, level=level)
+    assert outcome.failure is not None
+    assert outcome.failure.code == "pass.failed"
+    assert "PermissionError" in outcome.failure.detail or "FileNotFoundError" in outcome.failure.detail
+
+
+@pytest.mark.parametrize(
+    ("variant", "sentence"),
+    [
+        ("dies", "Our tool gave no model: Licence expired on 2020-01-01"),
+        ("escapes", "which is no ONNX file that it wrote"),
+        ("damaged", "cannot be read"),
+        ("unheard_of", "Our tool gave no model: it said nothing."),
+    ],
+)
+def test_a_tool_that_fails_is_told_of_in_its_own_last_words(declared: Path, variant: str, sentence: str) -> None:
+    outcome = built(declared, variant)
+    assert outcome.failure is not None
+    assert outcome.failure.code == "pass.failed"
+    assert sentence in outcome.failure.detail
+
+
+def test_a_tool_counts_among_the_runtimes_and_its_script_among_the_build_key(declared: Path) -> None:
+    steps = [PassStep(name="our_tool")]
+    first = (runtime_versions()["our_tool"], tool_versions(steps)["our_tool"], build_key("0" * 64, steps))
+    assert first[0] == first[1] != ""
+    script = declared / "tool" / "drive.py"
+    script.write_text(script.read_text() + "# changed\n")
+    assert build_key("0" * 64, steps) != first[2]
+
+
+def test_a_tool_is_planned_where_it_is_declared_and_told_of_elsewhere(declared: Path) -> None:
+    card = inspect_model(samples.conv(declared / "conv.onnx"))
+    with_tool = HardwareProfile(**{**_facts(), "runtimes": {"onnxruntime": "1", **tools.versions()}})
+    standard = SearchSpec(budget=Budget(preset="standard", total_s=1200.0))
+    assert any(step.name == "our_tool" for one in _plan(card, standard, with_tool).candidates for step in one.recipe.passes)
+    told = {one.label: one.reason for one in _plan(card, SearchSpec(), with_tool).not_tried}
+    assert "larger preset" in told["Our tool"]
+    assert told["Olive"] == told["Neural Compressor"] == "It runs in an environment of its own, and none is declared on this machine."
+    asked = SearchSpec(passes=("our_tool",))
+    assert any(step.name == "our_tool" for one in _plan(card, asked, with_tool).candidates for step in one.recipe.passes)
+
+
+def _facts() -> dict[str, object]:
+    return {
+        "os": "linux",
+        "os_version": "12",
+        "architecture": "x86_64",
+        "kernel": "6",
+        "cpu_model": "test",
+        "cores": 2,
+        "memory_bytes": 1 << 33,
+    }
+
+
+def _plan(card: object, spec: SearchSpec, host: HardwareProfile) -> planner.Plan:
+    return planner.plan(card, spec, host, planner.installed_backends(host), input_source=InputSource.REAL)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[olive\n", "cannot be read"),
+        ('[olive]\npython = "olive"\n', "is no such program"),
+        ('[olive]\npython = "/etc/passwd"\n', "is no such program"),
+        ('["../olive"]\npython = "/usr/bin/python3"\n', "is no tool"),
+        ('[mine]\npython = "/usr/bin/env"\n', "no driver"),
+        ('[mine]\npython = "/usr/bin/env"\nscript = "drive.py"\n', "no driver"),
+        ('[mine]\npython = "/usr/bin/env"\nscript = "/etc/passwd"\nvariants = ["a b"]\n', "no driver"),
+    ],
+)
+def test_a_declaration_that_cannot_be_used_is_refused_with_what_to_write(declared: Path, text: str, sentence: str) -> None:
+    (declared / "home" / tools.FILE_NAME).write_text(text)
+    forget()
+    with pytest.raises(InputError, match=sentence) as refusal:
+        passes()
+    assert refusal.value.code == "tools.config"
+
+
+def test_a_declaration_that_others_may_write_is_refused(declared: Path) -> None:
+    (declared / "home" / tools.FILE_NAME).chmod(0o666)
+    forget()
+    with pytest.raises(InputError, match="chmod go-w"):
+        tools.declared_tools()
+
+
+def test_a_variable_declares_a_tool_that_has_a_driver(declared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = declared / "tool" / "venv" / "bin" / "python"
+    monkeypatch.setenv("PARKA_TOOL_OLIVE", str(python))
+    assert tools.declared_tools()["olive"].python == str(python)
+    assert "olive-ai" not in tools.versions()
+    card, host = inspect_model(samples.conv(declared / "conv.onnx")), models.HOST
+    assert isinstance(passes()["olive"].applicable(card, host), No)
+    assert isinstance(passes()["our_tool"].applicable(card, HardwareProfile(**{**_facts(), "runtimes": tools.versions()})), Yes)
