@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from optimizer.backends import DISTRIBUTIONS, Available, Missing, backend, backends, reference_recipe
 from optimizer.backends.base import Backend, SettingsVariant
 from optimizer.errors import InputError
+from optimizer.measure.split import TRAINING_AT_LEAST
 from optimizer.passes import CONVERSIONS, passes
 from optimizer.passes.base import No, Pass
 from optimizer.search.plan import Candidate, Plan
-from optimizer.search.priors import prior_of
+from optimizer.search.priors import inference_s, prior_of
 from optimizer.specs import (
     HardwareProfile,
     InputSource,
@@ -31,10 +32,16 @@ CLEANING = "graph simplification"
 FUSION = "operator fusion"
 PRECISION = "precision"
 SHAPES = "shape_specialisation"
+TRAINING, ROUNDED = "training", "qat_int8"
+QUANTIZER = "static_int8"
 SAME_KIND_FLOOR = 0.8
 REPEAT_DISCOUNT = 0.5
 NO_BUILD_BONUS = 1.4
 SETTINGS_ONLY_BEFORE = 4
+TRAINING_SHARE = 0.12
+"""Of the budget, what one training pass may take; half of the longest that a build may take (driver.BUILD_SHARE)."""
+TRIED_STEPS, STEP_EXAMPLES, STEP_COST = 100, 64, 3
+"""Training is not begun where so many steps on so many examples, each as dear as so many inferences, would not fit."""
 Chain = tuple[PassStep, ...]
 
 
@@ -48,10 +55,20 @@ class _Planner:
     card: ModelCard
     spec: SearchSpec
     hardware: HardwareProfile
-    synthetic: bool
+    source: InputSource
     left_out: list[NotTried]
+    training_examples: int = 0
     first: Chain = ()
     reachable: frozenset[str] = frozenset()
+
+    @property
+    def synthetic(self) -> bool:
+        return self.source is InputSource.SYNTHETIC
+
+    @property
+    def training_s(self) -> float:
+        """Seconds that one training pass may take."""
+        return round(TRAINING_SHARE * self.spec.budget.total_s, 1)
 
     def with_conversions(self) -> list[_Planner]:
         """This planning, and one for every format that the upload can be converted to."""
@@ -90,9 +107,29 @@ class _Planner:
         if not self._reads(one.title, one.formats, verb="rewrite"):
             return False
         if one.needs is PassNeeds.TRAINING:
-            return self._refuse(one.title, "It needs training data, which a search does not have.")
+            return self._allows_training(one)
         if one.needs in (PassNeeds.CALIBRATION, PassNeeds.EVALUATION) and self.synthetic:
             return self._refuse(one.title, "It needs real examples of the model's inputs: add them as a dataset.")
+        return self._applies(one)
+
+    def _allows_training(self, one: Pass) -> bool:
+        if not self._applies(one):
+            return False
+        if self.source is not InputSource.REAL:
+            return self._refuse(one.title, "It needs examples of your own to learn from: add them as a dataset.")
+        if not self.training_examples:
+            return self._refuse(
+                one.title,
+                f"It needs at least {TRAINING_AT_LEAST} examples beyond those that choose and judge; add a larger dataset.",
+            )
+        least_s = TRIED_STEPS * STEP_EXAMPLES * STEP_COST * inference_s(self.card, self.hardware)[0]
+        if least_s > self.training_s:
+            return self._refuse(
+                one.title, f"Even a short training would take about {least_s:.0f} s on this machine; a larger budget may hold it."
+            )
+        return True
+
+    def _applies(self, one: Pass) -> bool:
         answer = one.applicable(self.card, self.hardware)
         return not isinstance(answer, No) or self._refuse(one.title, f"{answer.reason[:1].upper()}{answer.reason[1:]}.")
 
@@ -118,6 +155,7 @@ class _Planner:
             refines=any(by_name[step.name].family == PRECISION for step in chain),
             tries_forms=any(by_name[step.name].needs is PassNeeds.EVALUATION for step in chain),
             rewrites_arithmetic=any(by_name[step.name].accuracy is PassAccuracy.SENSITIVE for step in chain),
+            training_s=self.training_s if any(by_name[step.name].needs is PassNeeds.TRAINING for step in chain) else 0.0,
         )
 
     def _structural(self, engine: Backend) -> list[SettingsVariant]:
@@ -137,7 +175,7 @@ class _Planner:
     def _chains(self, engine: Backend, tools: list[Pass], precision: Precision) -> list[Chain]:
         """No pass, each cleaner after fixed shapes, all cleaners, fusion, and each arithmetic change on the best ground."""
         suited = [one for one in tools if _suits(one, engine, precision)]
-        steps = {one.name: tuple(one.variants(self.card, self.hardware)) for one in suited}
+        steps = {one.name: self._steps_of(one) for one in suited}
         shapes = steps.get(SHAPES, ())[:1]
         cleaners = [steps[one.name][:1] for one in suited if one.family == CLEANING and one.name != SHAPES and steps[one.name]]
         fusions = [steps[one.name][:1] for one in suited if one.family == FUSION and steps[one.name]]
@@ -150,8 +188,18 @@ class _Planner:
             fitting = [step for step in steps[one.name] if step.params.get("fallback", precision) == precision]
             for step in fitting[: 1 if self.spec.budget.preset == "quick" else None]:
                 grounds = [(), *fusions] if fusions else [(), *(shapes + cleaner for cleaner in cleaners[:1])]
+                if one.needs is PassNeeds.TRAINING:
+                    grounds = [shapes + cleaner for cleaner in cleaners[:1]] or [()]
                 chains += [(*ground, step) for ground in grounds]
+        chains += _then_quantized(chains, steps, smaller=[one.name for one in others if one.family == TRAINING and one.name != ROUNDED])
         return _distinct(chains)
+
+    def _steps_of(self, one: Pass) -> Chain:
+        """The pass's variants; those that train get their time."""
+        steps = tuple(one.variants(self.card, self.hardware))
+        if one.needs is not PassNeeds.TRAINING:
+            return steps
+        return tuple(replace(step, params={**step.params, "seconds": self.training_s}) for step in steps)
 
     def tune(self, candidate: Candidate) -> tuple[Candidate, ...]:
         """The same model and precision with the backend's other thread counts and waiting modes."""
@@ -168,6 +216,12 @@ class _Planner:
 
 def _suits(one: Pass, engine: Backend, precision: Precision) -> bool:
     return (not one.backends or engine.name in one.backends) and (not one.precisions or precision in one.precisions)
+
+
+def _then_quantized(chains: Sequence[Chain], steps: Mapping[str, Chain], *, smaller: Sequence[str]) -> list[Chain]:
+    """The first student of each method that makes smaller networks, then quantized after training: the two gains multiply."""
+    first = [next(chain for chain in chains if chain and chain[-1] == steps[name][0]) for name in smaller if steps[name]]
+    return [(*chain, *steps[QUANTIZER][:1]) for chain in first if steps.get(QUANTIZER)]
 
 
 def _distinct(chains: list[Chain]) -> list[Chain]:
@@ -191,13 +245,16 @@ def plan(
     found_backends: Mapping[str, Available | Missing],
     *,
     input_source: InputSource = InputSource.REAL,
+    training_examples: int = 0,
 ) -> Plan:
     """Candidates in the order they are tried; on synthetic inputs those that may win come first.
+
+    ``training_examples`` are those that passes may learn from; without, none that trains is tried.
 
     Raises InputError ``backend.no_reference`` when no runtime can serve as Trial 0.
     """
     synthetic = input_source is InputSource.SYNTHETIC
-    planner = _Planner(card=card, spec=spec, hardware=hardware, synthetic=synthetic, left_out=[])
+    planner = _Planner(card=card, spec=spec, hardware=hardware, source=input_source, left_out=[], training_examples=training_examples)
     reference = reference_of(card, spec, hardware)
     missing = found_backends.get(reference.backend)
     if isinstance(missing, Missing):

@@ -55,7 +55,9 @@ class FakeSandbox:
     open_sessions: int = 0
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
-    def run(self, job: ChildJob, *, cancelled: Callable[[], bool] | None = None) -> ChildOutcome:
+    def run(
+        self, job: ChildJob, *, cancelled: Callable[[], bool] | None = None, heard: Callable[[dict[str, Any]], None] | None = None
+    ) -> ChildOutcome:
         self.jobs.append(job)
         out = self.root / f"job-{len(self.jobs)}" / "out"
         out.mkdir(parents=True)

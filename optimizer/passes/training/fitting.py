@@ -1,0 +1,239 @@
+"""The training loop: a fixed number of steps that fits the time, a deadline, validation, the best state kept and written down.
+
+Imports torch: import this where it is needed only.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor
+
+from optimizer.passes.errors import NoChange
+from optimizer.passes.onnx_files import load
+from optimizer.passes.training.data import Array, Examples, Material
+from optimizer.passes.training.losses import Objective
+from optimizer.passes.training.module import GraphModule, as_tensors, run_batch
+
+BATCH = 64
+EPOCHS_AT_MOST = 60
+TRIED_STEPS = 3
+TIME_SHARE = 0.85
+"""Steps are planned for this share of the time; validation takes part of it and hosts have slow moments."""
+FEWEST_STEPS = 30
+VALIDATIONS = 20
+WEIGHT_DECAY = 1e-4
+CLIPPED_AT = 5.0
+WARM_UP_SHARE = 0.1
+MIXED_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """``rate`` is the highest learning rate; ``steps`` fixes how many there are (0: as many as fit); ``mixed`` adds blends of examples."""
+
+    deadline_s: float
+    rate: float
+    seed: int
+    steps: int = 0
+    mixed: bool = False
+    checkpoint: Path | None = None
+    say: Callable[[str], None] = print
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """How good a state is on the validation examples: first the share of right answers, then the loss."""
+
+    right: float
+    loss: float
+
+    def beats(self, other: Score | None) -> bool:
+        return other is None or (self.right, -self.loss) > (other.right, -other.loss)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """What became of it: steps done of those planned, and the scores before, at best and of the teacher."""
+
+    steps: int
+    planned: int
+    before: Score
+    best: Score
+    teacher: Score
+    best_step: int
+
+
+def fit(student: GraphModule, teacher: GraphModule, material: Material, objective: Objective, *, terms: Terms) -> Fitted:
+    """Train until the steps or the time end, and leave the student in its best state.
+
+    Raises ``pass.no_change`` when the time holds too few steps to learn anything.
+    """
+    torch.manual_seed(terms.seed)
+    lessons = _Lessons(teacher, material.training, np.random.default_rng(terms.seed), terms.mixed)
+    planned = terms.steps or _steps_that_fit(student, lessons, objective, deadline_s=terms.deadline_s)
+    validator = _Validator(teacher, material.validation, objective)
+    before = validator.score(student)
+    best, best_step, state = before, 0, student.state()
+    optimiser = torch.optim.AdamW(list(student.weights.values()), lr=terms.rate, weight_decay=WEIGHT_DECAY)
+    every = max(1, planned // VALIDATIONS)
+    step, began_s = 0, time.monotonic()
+    while step < planned and (now_s := time.monotonic()) < terms.deadline_s:
+        spent_share = (now_s - began_s) / (terms.deadline_s - began_s)
+        for group in optimiser.param_groups:
+            group["lr"] = terms.rate * rate_share(max(step / planned, spent_share))
+        inputs, wanted, labels = lessons.next()
+        optimiser.zero_grad()
+        objective(run_batch(student, inputs), wanted, labels).backward()
+        torch.nn.utils.clip_grad_norm_(list(student.weights.values()), CLIPPED_AT)
+        optimiser.step()
+        step += 1
+        if step % every == 0 or step == planned:
+            score = validator.score(student)
+            if score.beats(best):
+                best, best_step, state = score, step, student.state()
+                _keep(student, terms.checkpoint)
+            terms.say(_progress(step, planned, best, validator))
+    student.restore(state)
+    return Fitted(steps=step, planned=planned, before=before, best=best, teacher=validator.teacher_score, best_step=best_step)
+
+
+def rate_share(progress: float) -> float:
+    """Share of the highest rate: up in the first tenth, then down along a cosine; ``progress`` is of the steps or of the time."""
+    if progress < WARM_UP_SHARE:
+        return (progress + 0.01) / (WARM_UP_SHARE + 0.01)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - WARM_UP_SHARE) / (1 - WARM_UP_SHARE))))
+
+
+def _progress(step: int, planned: int, best: Score, validator: _Validator) -> str:
+    if not validator.has_answers:
+        return f"training {step} of {planned} steps, error {best.loss:.3g} at best"
+    return f"training {step} of {planned} steps, {best.right:.1%} right at best"
+
+
+@dataclass(slots=True)
+class _Lessons:
+    """Batches in random order with what the teacher says to them; on plain examples it is asked once."""
+
+    teacher: GraphModule
+    examples: Examples
+    rng: np.random.Generator
+    mixed: bool
+    _order: list[int] = field(default_factory=list)
+    _known: list[Tensor] = field(default_factory=list)
+    _is_known: Array = field(default_factory=lambda: np.zeros(0, bool))
+
+    def next(self) -> tuple[list[Tensor], tuple[Tensor, ...], Tensor | None]:
+        """(inputs, the teacher's outputs, labels). Blends of two examples have no label: the teacher alone says what is right there."""
+        chosen = self._next_indices()
+        picked = self.examples.chosen(chosen)
+        if self.mixed and self.rng.random() < MIXED_SHARE and all(array.dtype.kind == "f" for array in picked.arrays):
+            blended = self._blended(picked)
+            return blended, self._ask(blended), None
+        labels = None if picked.labels is None else torch.from_numpy(picked.labels.astype(np.int64))
+        return as_tensors(list(picked.arrays)), self._answers(chosen), labels
+
+    def _next_indices(self) -> Array:
+        size = min(BATCH, len(self.examples))
+        if len(self._order) < size:
+            self._order = self.rng.permutation(len(self.examples)).tolist()
+        chosen, self._order = np.array(self._order[:size], np.int64), self._order[size:]
+        return chosen
+
+    def _blended(self, picked: Examples) -> list[Tensor]:
+        """Mixup of the inputs (Zhang et al. 2018, arXiv 1710.09412)."""
+        share = self.rng.uniform(0, 1, len(picked))
+        order = self.rng.permutation(len(picked))
+        return as_tensors([_blend(array, order, share) for array in picked.arrays])
+
+    def _ask(self, inputs: list[Tensor]) -> tuple[Tensor, ...]:
+        with torch.no_grad():
+            return run_batch(self.teacher, inputs)
+
+    def _answers(self, chosen: Array) -> tuple[Tensor, ...]:
+        if not self._known:
+            self._is_known = np.zeros(len(self.examples), bool)
+        missing = chosen[~self._is_known[chosen]] if len(self._is_known) else chosen
+        if len(missing):
+            made = self._ask(as_tensors(list(self.examples.chosen(missing).arrays)))
+            self._known = self._known or [one.new_zeros((len(self.examples), *one.shape[1:])) for one in made]
+            for stored, one in zip(self._known, made, strict=True):
+                stored[missing] = one
+            self._is_known[missing] = True
+        return tuple(stored[chosen] for stored in self._known)
+
+
+def _blend(array: Array, order: Array, share: Array) -> Array:
+    weights = share.reshape(-1, *(1 for _ in array.shape[1:])).astype(array.dtype)
+    blended: Array = array * weights + array[order] * (1 - weights)
+    return blended
+
+
+def _steps_that_fit(student: GraphModule, lessons: _Lessons, objective: Objective, *, deadline_s: float) -> int:
+    """From the time of a few steps that change nothing, and what asking the teacher once about every example takes."""
+    began_s = time.monotonic()
+    lesson = lessons.next()
+    asked_s, spent = time.monotonic() - began_s, []
+    for _ in range(TRIED_STEPS):
+        begin_s = time.monotonic()
+        inputs, wanted, labels = lesson
+        objective(run_batch(student, inputs), wanted, labels).backward()
+        student.forget_gradients()
+        spent.append(time.monotonic() - begin_s)
+    step_s = sum(spent) / len(spent) + (MIXED_SHARE * asked_s if lessons.mixed else 0.0)
+    left_s = deadline_s - time.monotonic()
+    asking_s = asked_s * len(lessons.examples) / BATCH
+    fitting = int((TIME_SHARE * left_s - min(asking_s, 0.5 * left_s)) / max(1e-9, step_s))
+    if fitting < FEWEST_STEPS:
+        raise NoChange(f"Only {max(0, fitting)} training steps fit into the {max(0.0, left_s):.0f} s that are left; allow a larger budget.")
+    return min(fitting, max(FEWEST_STEPS, EPOCHS_AT_MOST * len(lessons.examples) // BATCH))
+
+
+class _Validator:
+    """Scores states on the validation examples; the teacher's outputs there are computed once."""
+
+    def __init__(self, teacher: GraphModule, examples: Examples, objective: Objective) -> None:
+        self._objective = objective
+        self._batches = [examples.chosen(part) for part in np.array_split(np.arange(len(examples)), max(1, len(examples) // BATCH))]
+        self._size = len(examples)
+        self._wanted = [self._run(teacher, batch) for batch in self._batches]
+        self.teacher_score = self._of(self._wanted)
+        self.has_answers = objective.scores is not None
+
+    def score(self, student: GraphModule) -> Score:
+        return self._of([self._run(student, batch) for batch in self._batches])
+
+    @staticmethod
+    def _run(module: GraphModule, batch: Examples) -> tuple[Tensor, ...]:
+        with torch.no_grad():
+            return run_batch(module, as_tensors(list(batch.arrays)))
+
+    def _of(self, outputs: list[tuple[Tensor, ...]]) -> Score:
+        right = loss = 0.0
+        for ours, wanted, batch in zip(outputs, self._wanted, self._batches, strict=True):
+            labels = None if batch.labels is None else torch.from_numpy(batch.labels.astype(np.int64))
+            right += self._objective.right(ours, wanted, labels) * len(batch)
+            loss += float(self._objective(ours, wanted, labels)) * len(batch)
+        return Score(right=right / self._size, loss=loss / self._size)
+
+
+def _keep(student: GraphModule, checkpoint: Path | None) -> None:
+    """Write the state as a model; the file is whole at any moment."""
+    if checkpoint is None:
+        return
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    draft = checkpoint.with_suffix(".part")
+    onnx.save(student.to_model(), str(draft))
+    draft.replace(checkpoint)
+
+
+def resumed(checkpoint: Path | None) -> onnx.ModelProto | None:
+    """The best model of an earlier, interrupted attempt."""
+    return load(checkpoint) if checkpoint is not None and checkpoint.is_file() else None
