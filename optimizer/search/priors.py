@@ -71,17 +71,15 @@ def _with_pass(prior: Prior, step: PassStep, *, compiled: bool, card: ModelCard,
         return prior.times(1.2)
     if name == "dynamic_int8":
         return prior.times(1.7 if hardware.dot_int8 or hardware.matrix_int8 else 1.2, 0.5)
-    if name == "static_int8":
+    if name in ("static_int8", "qat_int8"):
         on_reduced = 1.0 if prior.chance == 1 else 0.75
-        return prior.times(_static_int8(compiled=compiled, hardware=hardware) * on_reduced, 0.2)
+        return prior.times(_static_int8(compiled=compiled, hardware=hardware) * on_reduced, 0.2 if name == "static_int8" else 0.3)
     if name == "openvino_int8":
         return prior.times(1.1 if prior.chance < 1 else _static_int8(compiled=compiled, hardware=hardware), 0.6)
     if name in ("weight_only", "openvino_weight_only"):
         return prior.times(_weight_only(step, card=card, hardware=hardware), 0.7 if step.params.get("bits") == 8 else 0.3)
     if name in SMALLER:
         return prior.times(*SMALLER[name])
-    if name == "qat_int8":
-        return prior.times(_static_int8(compiled=compiled, hardware=hardware), 0.4)
     if name == "partial_bf16":
         return prior.times(0.85, 1.2)
     return prior.times(1.1, 0.8)

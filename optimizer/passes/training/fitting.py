@@ -32,6 +32,7 @@ VALIDATIONS = 20
 WEIGHT_DECAY = 1e-4
 CLIPPED_AT = 5.0
 WARM_UP_SHARE = 0.1
+LATE_BY = 0.05
 MIXED_SHARE = 0.5
 
 
@@ -88,7 +89,7 @@ def fit(student: GraphModule, teacher: GraphModule, material: Material, objectiv
     while step < planned and (now_s := time.monotonic()) < terms.deadline_s:
         spent_share = (now_s - began_s) / (terms.deadline_s - began_s)
         for group in optimiser.param_groups:
-            group["lr"] = terms.rate * rate_share(max(step / planned, spent_share))
+            group["lr"] = terms.rate * rate_share(progress(step / planned, spent_share))
         inputs, wanted, labels = lessons.next()
         optimiser.zero_grad()
         objective(run_batch(student, inputs), wanted, labels).backward()
@@ -100,22 +101,31 @@ def fit(student: GraphModule, teacher: GraphModule, material: Material, objectiv
             if score.beats(best):
                 best, best_step, state = score, step, student.state()
                 _keep(student, terms.checkpoint)
-            terms.say(_progress(step, planned, best, validator))
+            terms.say(_words(step, planned, best, validator))
     student.restore(state)
     return Fitted(steps=step, planned=planned, before=before, best=best, teacher=validator.teacher_score, best_step=best_step)
 
 
-def rate_share(progress: float) -> float:
-    """Share of the highest rate: up in the first tenth, then down along a cosine; ``progress`` is of the steps or of the time."""
-    if progress < WARM_UP_SHARE:
-        return (progress + 0.01) / (WARM_UP_SHARE + 0.01)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - WARM_UP_SHARE) / (1 - WARM_UP_SHARE))))
+def progress(steps_share: float, time_share: float) -> float:
+    """How far a training is: by its steps, and by the time where that runs out first. The clock does not decide what it need not."""
+    return time_share if time_share > steps_share + LATE_BY else steps_share
 
 
-def _progress(step: int, planned: int, best: Score, validator: _Validator) -> str:
+def rate_share(done_share: float) -> float:
+    """Share of the highest rate: up in the first tenth, then down along a cosine."""
+    if done_share < WARM_UP_SHARE:
+        return (done_share + 0.01) / (WARM_UP_SHARE + 0.01)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (done_share - WARM_UP_SHARE) / (1 - WARM_UP_SHARE))))
+
+
+def _words(step: int, planned: int, best: Score, validator: _Validator) -> str:
     if not validator.has_answers:
         return f"training {step} of {planned} steps, error {best.loss:.3g} at best"
     return f"training {step} of {planned} steps, {best.right:.1%} right at best"
+
+
+Lesson = tuple[list[Tensor], tuple[Tensor, ...], Tensor | None]
+"""Inputs, the teacher's outputs, labels."""
 
 
 @dataclass(slots=True)
@@ -130,8 +140,8 @@ class _Lessons:
     _known: list[Tensor] = field(default_factory=list)
     _is_known: Array = field(default_factory=lambda: np.zeros(0, bool))
 
-    def next(self) -> tuple[list[Tensor], tuple[Tensor, ...], Tensor | None]:
-        """(inputs, the teacher's outputs, labels). Blends of two examples have no label: the teacher alone says what is right there."""
+    def next(self) -> Lesson:
+        """Blends of two examples have no label: the teacher alone says what is right there."""
         chosen = self._next_indices()
         picked = self.examples.chosen(chosen)
         if self.mixed and self.rng.random() < MIXED_SHARE and all(array.dtype.kind == "f" for array in picked.arrays):
@@ -180,20 +190,36 @@ def _steps_that_fit(student: GraphModule, lessons: _Lessons, objective: Objectiv
     """From the time of a few steps that change nothing, and what asking the teacher once about every example takes."""
     began_s = time.monotonic()
     lesson = lessons.next()
-    asked_s, spent = time.monotonic() - began_s, []
-    for _ in range(TRIED_STEPS):
-        begin_s = time.monotonic()
-        inputs, wanted, labels = lesson
-        objective(run_batch(student, inputs), wanted, labels).backward()
-        student.forget_gradients()
-        spent.append(time.monotonic() - begin_s)
-    step_s = sum(spent) / len(spent) + (MIXED_SHARE * asked_s if lessons.mixed else 0.0)
+    asked_s = time.monotonic() - began_s
+    step_s = _with_best_threads(lambda: _step_s(student, lesson, objective)) + (MIXED_SHARE * asked_s if lessons.mixed else 0.0)
     left_s = deadline_s - time.monotonic()
     asking_s = asked_s * len(lessons.examples) / BATCH
     fitting = int((TIME_SHARE * left_s - min(asking_s, 0.5 * left_s)) / max(1e-9, step_s))
     if fitting < FEWEST_STEPS:
         raise NoChange(f"Only {max(0, fitting)} training steps fit into the {max(0.0, left_s):.0f} s that are left; allow a larger budget.")
     return min(fitting, max(FEWEST_STEPS, EPOCHS_AT_MOST * len(lessons.examples) // BATCH))
+
+
+def _step_s(student: GraphModule, lesson: Lesson, objective: Objective) -> float:
+    """Seconds of one step that changes nothing."""
+    inputs, wanted, labels = lesson
+    begin_s = time.monotonic()
+    objective(run_batch(student, inputs), wanted, labels).backward()
+    student.forget_gradients()
+    return time.monotonic() - begin_s
+
+
+def _with_best_threads(step: Callable[[], float]) -> float:
+    """Keep one thread where more are no faster: small networks, busy hosts. Returns the mean seconds of a step."""
+    all_threads = torch.get_num_threads()
+    mean_s = sum(step() for _ in range(TRIED_STEPS)) / TRIED_STEPS
+    if all_threads == 1:
+        return mean_s
+    torch.set_num_threads(1)
+    alone_s = sum(step() for _ in range(TRIED_STEPS)) / TRIED_STEPS
+    if alone_s > mean_s:
+        torch.set_num_threads(all_threads)
+    return min(mean_s, alone_s)
 
 
 class _Validator:
