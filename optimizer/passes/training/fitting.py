@@ -80,11 +80,9 @@ def fit(student: GraphModule, teacher: GraphModule, material: Material, objectiv
     torch.manual_seed(terms.seed)
     lessons = _Lessons(teacher, material.training, np.random.default_rng(terms.seed), terms.mixed)
     planned = terms.steps or _steps_that_fit(student, lessons, objective, deadline_s=terms.deadline_s)
-    validator = _Validator(teacher, material.validation, objective)
-    before = validator.score(student)
-    best, best_step, state = before, 0, student.state()
-    optimiser = torch.optim.AdamW(list(student.weights.values()), lr=terms.rate, weight_decay=WEIGHT_DECAY)
-    every = max(1, planned // VALIDATIONS)
+    watch = _Watch(student, _Validator(teacher, material.validation, objective), planned=planned, terms=terms)
+    weights = list(student.weights.values())
+    optimiser = torch.optim.AdamW(weights, lr=terms.rate, weight_decay=WEIGHT_DECAY)
     step, began_s = 0, time.monotonic()
     while step < planned and (now_s := time.monotonic()) < terms.deadline_s:
         spent_share = (now_s - began_s) / (terms.deadline_s - began_s)
@@ -93,17 +91,51 @@ def fit(student: GraphModule, teacher: GraphModule, material: Material, objectiv
         inputs, wanted, labels = lessons.next()
         optimiser.zero_grad()
         objective(run_batch(student, inputs), wanted, labels).backward()
-        torch.nn.utils.clip_grad_norm_(list(student.weights.values()), CLIPPED_AT)
+        torch.nn.utils.clip_grad_norm_(weights, CLIPPED_AT)
         optimiser.step()
         step += 1
-        if step % every == 0 or step == planned:
-            score = validator.score(student)
-            if score.beats(best):
-                best, best_step, state = score, step, student.state()
-                _keep(student, terms.checkpoint)
-            terms.say(_words(step, planned, best, validator))
-    student.restore(state)
-    return Fitted(steps=step, planned=planned, before=before, best=best, teacher=validator.teacher_score, best_step=best_step)
+        watch.after(step)
+    watch.end(step)
+    student.restore(watch.state)
+    return Fitted(steps=step, planned=planned, before=watch.before, best=watch.best, teacher=watch.teacher_score, best_step=watch.best_step)
+
+
+class _Watch:
+    """Scores the student now and then, keeps its best state, and says how far it is."""
+
+    def __init__(self, student: GraphModule, validator: _Validator, *, planned: int, terms: Terms) -> None:
+        self._student, self._validator, self._planned, self._terms = student, validator, planned, terms
+        self.before = self.best = validator.score(student)
+        self.best_step, self.state = 0, student.state()
+        self._every = max(1, planned // VALIDATIONS)
+        self._patience_s = 2 * (terms.deadline_s - time.monotonic()) / VALIDATIONS
+        self._last_step, self._last_s = 0, time.monotonic()
+
+    @property
+    def teacher_score(self) -> Score:
+        return self._validator.teacher_score
+
+    def after(self, step: int) -> None:
+        """Every so many steps, or after so much time where steps take longer than planned."""
+        if step % self._every == 0 or time.monotonic() - self._last_s > self._patience_s:
+            self._score(step)
+
+    def end(self, step: int) -> None:
+        if step != self._last_step:
+            self._score(step)
+
+    def _score(self, step: int) -> None:
+        score = self._validator.score(self._student)
+        if score.beats(self.best):
+            self.best, self.best_step, self.state = score, step, self._student.state()
+            _keep(self._student, self._terms.checkpoint)
+        self._terms.say(self._words(step))
+        self._last_step, self._last_s = step, time.monotonic()
+
+    def _words(self, step: int) -> str:
+        if not self._validator.has_answers:
+            return f"training {step} of {self._planned} steps, error {self.best.loss:.3g} at best"
+        return f"training {step} of {self._planned} steps, {self.best.right:.1%} right at best"
 
 
 def progress(steps_share: float, time_share: float) -> float:
@@ -116,12 +148,6 @@ def rate_share(done_share: float) -> float:
     if done_share < WARM_UP_SHARE:
         return (done_share + 0.01) / (WARM_UP_SHARE + 0.01)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (done_share - WARM_UP_SHARE) / (1 - WARM_UP_SHARE))))
-
-
-def _words(step: int, planned: int, best: Score, validator: _Validator) -> str:
-    if not validator.has_answers:
-        return f"training {step} of {planned} steps, error {best.loss:.3g} at best"
-    return f"training {step} of {planned} steps, {best.right:.1%} right at best"
 
 
 Lesson = tuple[list[Tensor], tuple[Tensor, ...], Tensor | None]

@@ -88,6 +88,8 @@ def test_the_time_is_kept_and_the_best_so_far_returned(model: Path, context: Pas
     facts = apply(name, model, tmp_path / "out", listening, seconds=6, steps=10**6).facts
     assert time.monotonic() - begin < 30
     assert 0 < facts["steps"] < facts["steps_planned"] == 10**6
+    assert facts["validation_loss"]["best"] < facts["validation_loss"]["before"] or name == "qat_int8"
+    assert said
 
 
 @every_training_pass
