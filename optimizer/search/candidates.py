@@ -36,7 +36,7 @@ TRAINING, ROUNDED = "training", "qat_int8"
 QUANTIZER = "static_int8"
 SAME_KIND_FLOOR = 0.8
 REPEAT_DISCOUNT = 0.5
-NO_BUILD_BONUS = 1.4
+NO_BUILD_BONUS, TRAINING_DISCOUNT = 1.4, 0.75
 SETTINGS_ONLY_BEFORE = 4
 TRAINING_SHARE = 0.12
 """Of the budget, what one training pass may take; half of the longest that a build may take (driver.BUILD_SHARE)."""
@@ -113,8 +113,6 @@ class _Planner:
         return self._applies(one)
 
     def _allows_training(self, one: Pass) -> bool:
-        if not self._applies(one):
-            return False
         if self.source is not InputSource.REAL:
             return self._refuse(one.title, "It needs examples of your own to learn from: add them as a dataset.")
         if not self.training_examples:
@@ -122,6 +120,8 @@ class _Planner:
                 one.title,
                 f"It needs at least {TRAINING_AT_LEAST} examples beyond those that choose and judge; add a larger dataset.",
             )
+        if not self._applies(one):
+            return False
         least_s = TRIED_STEPS * STEP_EXAMPLES * STEP_COST * inference_s(self.card, self.hardware)[0]
         if least_s > self.training_s:
             return self._refuse(
@@ -311,9 +311,10 @@ def _ordered(found: Sequence[Candidate], *, synthetic: bool) -> list[Candidate]:
 
 
 def _worth(one: Candidate, kinds: Counter[tuple[object, ...]]) -> float:
-    """Expected gain per effort: what needs no build answers within seconds."""
+    """Expected gain per effort: what needs no build answers within seconds, what trains after minutes."""
     gain = one.prior_speedup - SAME_KIND_FLOOR
-    return gain * REPEAT_DISCOUNT ** kinds[_kind(one)] * (1.0 if one.recipe.passes else NO_BUILD_BONUS)
+    effort = TRAINING_DISCOUNT if one.training_s else 1.0 if one.recipe.passes else NO_BUILD_BONUS
+    return gain * REPEAT_DISCOUNT ** kinds[_kind(one)] * effort
 
 
 def _kind(one: Candidate) -> tuple[object, ...]:

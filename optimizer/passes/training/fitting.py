@@ -24,7 +24,7 @@ from optimizer.passes.training.module import GraphModule, as_tensors, run_batch
 
 BATCH = 64
 EPOCHS_AT_MOST = 60
-TRIED_STEPS = 3
+TRIED_STEPS = 4
 TIME_SHARE = 0.85
 """Steps are planned for this share of the time; validation takes part of it and hosts have slow moments."""
 FEWEST_STEPS = 30
@@ -217,7 +217,8 @@ def _steps_that_fit(student: GraphModule, lessons: _Lessons, objective: Objectiv
     began_s = time.monotonic()
     lesson = lessons.next()
     asked_s = time.monotonic() - began_s
-    step_s = _with_best_threads(lambda: _step_s(student, lesson, objective)) + (MIXED_SHARE * asked_s if lessons.mixed else 0.0)
+    spent = [_step_s(student, lesson, objective) for _ in range(TRIED_STEPS)]
+    step_s = sum(spent[1:]) / len(spent[1:]) + (MIXED_SHARE * asked_s if lessons.mixed else 0.0)
     left_s = deadline_s - time.monotonic()
     asking_s = asked_s * len(lessons.examples) / BATCH
     fitting = int((TIME_SHARE * left_s - min(asking_s, 0.5 * left_s)) / max(1e-9, step_s))
@@ -233,19 +234,6 @@ def _step_s(student: GraphModule, lesson: Lesson, objective: Objective) -> float
     objective(run_batch(student, inputs), wanted, labels).backward()
     student.forget_gradients()
     return time.monotonic() - begin_s
-
-
-def _with_best_threads(step: Callable[[], float]) -> float:
-    """Keep one thread where more are no faster: small networks, busy hosts. Returns the mean seconds of a step."""
-    all_threads = torch.get_num_threads()
-    mean_s = sum(step() for _ in range(TRIED_STEPS)) / TRIED_STEPS
-    if all_threads == 1:
-        return mean_s
-    torch.set_num_threads(1)
-    alone_s = sum(step() for _ in range(TRIED_STEPS)) / TRIED_STEPS
-    if alone_s > mean_s:
-        torch.set_num_threads(all_threads)
-    return min(mean_s, alone_s)
 
 
 class _Validator:

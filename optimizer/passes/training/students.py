@@ -32,6 +32,7 @@ from optimizer.rounding import agrees_to_rounding
 from optimizer.specs import Json, TaskKind
 
 PARITY_EXAMPLES = 8
+TIMED_EXAMPLES, TIMED_RUNS = 32, 3
 SECONDS = 60.0
 Shapes = dict[str, tuple[int, ...]]
 
@@ -65,6 +66,7 @@ def open_studio(source: Path, params: dict[str, Json], context: PassContext) -> 
     material = training_material(context)
     teacher = GraphModule(model)
     outputs = _checked_outputs(teacher, source, material, context)
+    _settle_threads(teacher, material)
     with torch.no_grad():
         values = teacher.values(*(one[0] for one in as_tensors(list(material.training.chosen(np.arange(1)).arrays))))
     objective = Objective(scores=scores_output(outputs) if context.task is TaskKind.CLASSIFICATION else None)
@@ -78,6 +80,23 @@ def open_studio(source: Path, params: dict[str, Json], context: PassContext) -> 
         deadline_s=deadline_s,
         steps=int(params.get("steps", 0)),
     )
+
+
+def _settle_threads(teacher: GraphModule, material: Material) -> None:
+    """Keep one thread where more are no faster: small networks, busy hosts."""
+    few = as_tensors(list(material.training.chosen(np.arange(min(len(material.training), TIMED_EXAMPLES))).arrays))
+    all_threads = torch.get_num_threads()
+    spent = {}
+    for threads in (all_threads, 1):
+        torch.set_num_threads(threads)
+        times = []
+        for _ in range(TIMED_RUNS):
+            begin_s = time.monotonic()
+            with torch.no_grad():
+                run_batch(teacher, few)
+            times.append(time.monotonic() - begin_s)
+        spent[threads] = sum(times[1:])
+    torch.set_num_threads(min(spent, key=lambda threads: spent[threads]))
 
 
 def _checked_outputs(teacher: GraphModule, source: Path, material: Material, context: PassContext) -> tuple[torch.Tensor, ...]:
@@ -205,6 +224,7 @@ def report(found: Fitted, studio: Studio) -> dict[str, Any]:
         "steps": found.steps,
         "steps_planned": found.planned,
         "best_step": found.best_step,
+        "threads": torch.get_num_threads(),
         "validation_loss": {"before": found.before.loss, "best": found.best.loss},
     }
     if studio.objective.scores is not None:

@@ -17,7 +17,7 @@ from optimizer.passes.training.losses import Objective
 from optimizer.passes.training.module import GraphModule, as_tensors, run_batch
 
 BATCH = 16
-BATCHES_AT_MOST = 24
+BATCHES_AT_MOST = 16
 
 
 def channel_worth(

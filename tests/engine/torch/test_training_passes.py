@@ -14,7 +14,9 @@ from optimizer.errors import InputError
 from optimizer.passes import PASSES, No, Yes
 from optimizer.passes.base import PassContext
 from optimizer.specs import PassNeeds, TaskKind
+from tests.engine.passes import models
 from tests.engine.passes.models import HOST as WITHOUT_TORCH
+from tests.engine.passes.test_pass_conformance import MODELS
 from tests.engine.torch import networks
 
 TRAINING = {name: one for name, one in PASSES.items() if one.needs is PassNeeds.TRAINING}
@@ -124,6 +126,30 @@ def test_without_examples_or_torch_it_says_what_it_needs(model: Path, context: P
     answer = TRAINING[name].applicable(context.card, WITHOUT_TORCH)
     assert isinstance(answer, No)
     assert "parka[torch]" in answer.reason
+
+
+@every_training_pass
+@pytest.mark.parametrize("kind", MODELS)
+def test_it_applies_to_each_small_graph_or_refuses_and_leaves_the_source_alone(tmp_path: Path, name: str, kind: str) -> None:
+    build, feeds = MODELS[kind]
+    (tmp_path / "source").mkdir()
+    model = build(tmp_path / "source" / "model.onnx")
+    plain = models.context_for(model, feeds, tmp_path / "work", hardware=networks.HOST)
+    if isinstance(answer := TRAINING[name].applicable(plain.card, plain.hardware), No):
+        assert answer.reason
+        return
+    training = models.examples_folder(tmp_path / "training", feeds * (1 + 240 // len(feeds)))
+    before = models.folder_digest(tmp_path / "source")
+    try:
+        result = apply(name, model, tmp_path / "out", replace(plain, training=training), steps=2)
+    except InputError as refusal:
+        assert refusal.code in {"pass.no_change", "pass.failed"}  # noqa: PT017 - both endings are right here
+    else:
+        onnx.checker.check_model(str(result.entry))
+        ours, theirs = models.outputs_of(model, feeds), models.outputs_of(result.entry, feeds)
+        assert [one.shape for one in ours[0]] == [one.shape for one in theirs[0]]
+        assert all(np.isfinite(one).all() for one in theirs[0] if one.dtype.kind == "f")
+    assert models.folder_digest(tmp_path / "source") == before
 
 
 def test_pruning_leaves_about_the_asked_share_of_operations(model: Path, context: PassContext, tmp_path: Path) -> None:
