@@ -144,10 +144,10 @@ def _calls_per_row(card: ModelCard, given: Mapping[str, ArraySpec], shapes: Mapp
 def _chosen_rows(n: int, *, per_feed: int, spec: SearchSpec, shapes: Mapping[str, tuple[int, ...]], together: int) -> Array:
     """Row numbers to use, in order: all, or a seeded choice when there are more than the budget, training and the disk can use.
 
-    Of more rows than that, so many as are ``together`` stay together: the steps of a stream.
+    Of more rows than that, so many as are ``together`` stay together: the steps of a stream, which nothing trains on.
     """
     values = sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes.values())
-    trained_on = min(TRAINING_AT_MOST, TRAINING_BYTES // max(1, 4 * values))
+    trained_on = 0 if together > per_feed else min(TRAINING_AT_MOST, TRAINING_BYTES // max(1, 4 * values))
     wanted = 2 * spec.budget.accuracy_examples + BEYOND_SEALED + trained_on
     feeds = min(n // per_feed, wanted, max(1, MAX_BYTES // max(1, 8 * values)))
     if feeds == 0:
