@@ -136,6 +136,7 @@ def load_inputs(folder: Path) -> InputSet:
     return replace(from_jsonable(InputSet, described), folder=folder)
 
 
-def split(inputs: InputSet, *, sealed_at_most: int) -> Split:
-    """The three disjoint parts of the examples (see ``split_by_content``)."""
-    return split_by_content(read_digests(inputs.folder), sealed_at_most=sealed_at_most, steps=inputs.stream_steps)
+def split(inputs: InputSet, *, sealed_at_most: int, with_training: bool = False) -> Split:
+    """The disjoint parts of the examples (see ``split_by_content``)."""
+    digests = read_digests(inputs.folder)
+    return split_by_content(digests, sealed_at_most=sealed_at_most, steps=inputs.stream_steps, with_training=with_training)

@@ -14,13 +14,16 @@ from optimizer.formats.bindings import bound_shapes
 from optimizer.formats.child import sample_count
 from optimizer.formats.npz_reader import ArraySpec, read_npz
 from optimizer.measure.input_files import LABEL
+from optimizer.measure.split import TRAINING_AT_MOST
 from optimizer.measure.streams import examples_per_unit
 from optimizer.measure.synthetic import steering_value
 from optimizer.specs import ModelCard, SearchSpec, TensorSpec
-from optimizer.units import GIB
+from optimizer.units import GIB, MIB
 
 MAX_BYTES = 2 * GIB
 BEYOND_SEALED = 260
+TRAINING_BYTES = 256 * MIB
+"""Rows kept for passes that train take at most so much (at 4 bytes a value)."""
 Array = np.ndarray[Any, Any]
 
 
@@ -139,12 +142,14 @@ def _calls_per_row(card: ModelCard, given: Mapping[str, ArraySpec], shapes: Mapp
 
 
 def _chosen_rows(n: int, *, per_feed: int, spec: SearchSpec, shapes: Mapping[str, tuple[int, ...]], together: int) -> Array:
-    """Row numbers to use, in order: all, or a seeded choice when there are more than the budget and the disk can use.
+    """Row numbers to use, in order: all, or a seeded choice when there are more than the budget, training and the disk can use.
 
-    Of more rows than that, so many as are ``together`` stay together: the steps of a stream.
+    Of more rows than that, so many as are ``together`` stay together: the steps of a stream, which nothing trains on.
     """
     values = sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes.values())
-    feeds = min(n // per_feed, spec.budget.accuracy_examples_most + BEYOND_SEALED, max(1, MAX_BYTES // max(1, 8 * values)))
+    trained_on = 0 if together > per_feed else min(TRAINING_AT_MOST, TRAINING_BYTES // max(1, 4 * values))
+    wanted = spec.budget.accuracy_examples_most + BEYOND_SEALED + trained_on
+    feeds = min(n // per_feed, wanted, max(1, MAX_BYTES // max(1, 8 * values)))
     if feeds == 0:
         raise InputError("input.empty", f"The dataset has {n} rows, fewer than one batch of {per_feed}; add rows or bind a smaller batch.")
     if feeds * per_feed == n:

@@ -1,4 +1,4 @@
-"""Divides examples by content into three disjoint parts, so that nothing that chose a recipe also judges it (measurement.md 9)."""
+"""Divides examples by content into disjoint parts, so that nothing that chose or trained a model also judges it (measurement.md 9)."""
 
 from __future__ import annotations
 
@@ -10,23 +10,30 @@ from optimizer.measure.streams import stream_digests
 SEALED_FLOOR = 381  # a 0.99 agreement limit with no change at all, measurement.md 9
 CALIBRATION_AT_MOST, SEARCH_AT_MOST = 60, 200
 CALIBRATION_SHARE, SEARCH_SHARE = 0.09, 0.29
+TRAINING_AT_LEAST, TRAINING_AT_MOST = 200, 20_000
+SEALED_BEFORE_TRAINING = 1_500
+"""Examples that decide a true agreement of 0.995 (measurement.md 9): the sealed part gets these before any are trained on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """Example indices: for ranges and training, for choosing recipes, for the one final verdict."""
+    """Example indices: for ranges, for choosing recipes, for the one final verdict, and for training."""
 
     calibration: tuple[int, ...]
     search: tuple[int, ...]
     sealed: tuple[int, ...]
+    training: tuple[int, ...] = ()
 
 
-def split_by_content(digests: Sequence[str], *, sealed_at_most: int, steps: int = 1) -> Split:
+def split_by_content(digests: Sequence[str], *, sealed_at_most: int, steps: int = 1, with_training: bool = False) -> Split:
     """The split of examples with these content digests; it depends on contents, not on their order.
 
     An example that occurs twice is used once. The sealed part gets 381 as soon as there are enough examples, at most
     ``sealed_at_most``; calibration at most 60 and search at most 200. With ``steps``, streams of so many consecutive examples
     are divided as wholes: the counts are of streams (``sealed_at_most`` of examples), the indices follow stream by stream.
+
+    ``with_training`` leaves what the sealed part does not take to training, and half of what it could take beyond 1,500; fewer than
+    200 examples train nothing and stay sealed. Streams have no training part.
     """
     if steps > 1:
         return _of_streams(split_by_content(stream_digests(digests, steps), sealed_at_most=max(1, sealed_at_most // steps)), steps)
@@ -35,8 +42,22 @@ def split_by_content(digests: Sequence[str], *, sealed_at_most: int, steps: int 
         first.setdefault(digest, index)
     order = [first[digest] for digest in sorted(first)]
     calibration, search = _sizes(len(order), sealed_at_most)
-    sealed = order[calibration + search :][: max(0, sealed_at_most)]
-    return Split(calibration=tuple(order[:calibration]), search=tuple(order[calibration : calibration + search]), sealed=tuple(sealed))
+    rest = order[calibration + search :]
+    sealed, training = _judging_and_training(len(rest), sealed_at_most) if with_training else (max(0, sealed_at_most), 0)
+    return Split(
+        calibration=tuple(order[:calibration]),
+        search=tuple(order[calibration : calibration + search]),
+        sealed=tuple(rest[:sealed]),
+        training=tuple(rest[sealed : sealed + training]),
+    )
+
+
+def _judging_and_training(rest: int, sealed_at_most: int) -> tuple[int, int]:
+    """Sizes of the sealed and of the training part among so many examples."""
+    wanted = max(0, sealed_at_most)
+    sealed = min(wanted, max(SEALED_BEFORE_TRAINING, rest // 2))
+    training = min(TRAINING_AT_MOST, rest - sealed)
+    return (sealed, training) if training >= TRAINING_AT_LEAST else (wanted, 0)
 
 
 def _of_streams(streams: Split, steps: int) -> Split:

@@ -1,7 +1,7 @@
 """Optimization passes: a literal table, plus what other packages register in the entry-point group ``parka.passes``.
 
 The table's order is the order in which passes compose in one recipe: shapes before cleaning, cleaning before fusion (a
-simplifier that runs first hides attention from the fusion), fusion before quantization. The operator set is raised once the
+simplifier that runs first hides attention from the fusion), fusion and smaller layers before quantization. The operator set is raised once the
 graph is clean: the converter then meets fewer operators that it may not know.
 """
 
@@ -16,6 +16,7 @@ from optimizer.errors import InputError
 from optimizer.extensions import NotLoaded
 from optimizer.passes.base import Conversion, No, Pass, PassContext, PassResult, Yes
 from optimizer.passes.bf16_rounding import CompensatedRounding
+from optimizer.passes.distillation import Distillation
 from optimizer.passes.dynamic_int8 import DynamicInt8
 from optimizer.passes.external import external_tools
 from optimizer.passes.onnx_export import OnnxExport
@@ -24,9 +25,11 @@ from optimizer.passes.openvino_weight_only import OpenVinoWeightOnly
 from optimizer.passes.opset_upgrade import OpsetUpgrade
 from optimizer.passes.ort_basic import OrtBasic
 from optimizer.passes.partial_precision import PartialPrecision
+from optimizer.passes.quantization_aware_training import QuantizationAwareTraining
 from optimizer.passes.shape_specialisation import ShapeSpecialisation
 from optimizer.passes.simplify import Simplify
 from optimizer.passes.static_int8 import StaticInt8
+from optimizer.passes.structured_pruning import StructuredPruning
 from optimizer.passes.transformer_fusion import TransformerFusion
 from optimizer.passes.weight_only import WeightOnly
 from optimizer.tools import known_tools
@@ -44,6 +47,9 @@ PASSES: dict[str, Pass] = {
     "simplify": Simplify(),
     "opset_upgrade": OpsetUpgrade(),
     "transformer_fusion": TransformerFusion(),
+    "structured_pruning": StructuredPruning(),
+    "distillation": Distillation(),
+    "qat_int8": QuantizationAwareTraining(),
     "dynamic_int8": DynamicInt8(),
     "static_int8": StaticInt8(),
     "openvino_int8": OpenVinoInt8(),

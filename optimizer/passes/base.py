@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from optimizer.passes.evaluator import Evaluator
-from optimizer.specs import HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep, Precision
+from optimizer.specs import HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep, Precision, TaskKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +23,18 @@ class No:
     reason: str
 
 
+def _silent(_words: str) -> None:
+    """The ear of a pass that nobody listens to."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassContext:
     """What a pass may use while it works, inside the child.
 
     ``calibration`` is an InputSet folder; ``calibration_indices`` are the examples of it that a pass may look at (empty: all).
-    ``evaluator`` is there for passes that declare ``PassNeeds.EVALUATION``.
+    ``evaluator`` is there for passes that declare ``PassNeeds.EVALUATION``, ``training`` (an InputSet folder) for those that
+    declare ``PassNeeds.TRAINING``; these tell how far they are with ``say``, draw from ``seed``, and keep their best state in
+    ``checkpoints``, where they find that of an interrupted attempt.
     """
 
     card: ModelCard
@@ -38,6 +44,11 @@ class PassContext:
     calibration: Path | None = None
     calibration_indices: tuple[int, ...] = ()
     evaluator: Evaluator | None = None
+    training: Path | None = None
+    task: TaskKind = TaskKind.GENERIC
+    seed: int = 1
+    checkpoints: Path | None = None
+    say: Callable[[str], None] = _silent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

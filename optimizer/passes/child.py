@@ -19,9 +19,11 @@ from optimizer.passes.errors import NoChange, PassFailed
 from optimizer.passes.evaluator import Evaluator
 from optimizer.passes.onnx_files import LARGEST_FILE_BYTES
 from optimizer.sandbox.context import ChildContext
-from optimizer.specs import HardwareProfile, ModelCard, PassAccuracy, PassStep
+from optimizer.specs import HardwareProfile, ModelCard, PassAccuracy, PassStep, TaskKind
 
 MODEL_FOLDER = "model"
+CHECKPOINTS = "checkpoints"
+PROGRESS = "progress"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +35,11 @@ class Rewritten:
 
 
 def apply_recipe(context: ChildContext, *, evaluator: Evaluator | None = None) -> dict[str, Any]:
-    """Binds ``model`` (folder) and, for verification and calibration, ``calibration`` (InputSet folder).
+    """Binds ``model`` (folder) and, for verification and calibration, ``calibration`` (InputSet folder); for training ``training``
+    (InputSet folder) and, after an interrupted attempt, ``checkpoint`` (folder).
 
-    Params ``entry passes card hardware shapes`` and optionally ``calibration_indices``. The result lies in ``out_dir/model``.
+    Params ``entry passes card hardware shapes`` and optionally ``calibration_indices task seed``. The result lies in ``out_dir/model``,
+    the best state of a training meanwhile in ``out_dir/checkpoints``; replies ``{"progress": words}`` tell how far it is.
     A cleaning step that finds nothing to do is noted and skipped; ``pass.no_change`` is raised when the whole chain, or a step
     that was to change the arithmetic, leaves the model as it was.
     """
@@ -49,6 +53,7 @@ def apply_recipe(context: ChildContext, *, evaluator: Evaluator | None = None) -
     target = context.out_dir / MODEL_FOLDER
     shutil.move(rewritten.entry.parent, target)
     shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(context.out_dir / CHECKPOINTS, ignore_errors=True)
     entry = target / rewritten.entry.name
     result = _described(entry, bindings=card.bindings)
     return {"entry": entry.name, "facts": rewritten.facts, "card": to_jsonable(result)}
@@ -71,7 +76,21 @@ def _pass_context(context: ChildContext, *, card: ModelCard, work_dir: Path, eva
         calibration=_optional_path(context, "calibration"),
         calibration_indices=tuple(int(index) for index in params.get("calibration_indices") or ()),
         evaluator=evaluator,
+        training=_optional_path(context, "training"),
+        task=TaskKind(params.get("task") or card.task),
+        seed=int(params.get("seed", 1)),
+        checkpoints=_checkpoints(context),
+        say=lambda words: context.reply({PROGRESS: words}),
     )
+
+
+def _checkpoints(context: ChildContext) -> Path:
+    """A folder with what an earlier attempt left."""
+    folder, earlier = context.out_dir / CHECKPOINTS, _optional_path(context, "checkpoint")
+    folder.mkdir()
+    for file in earlier.iterdir() if earlier is not None else ():
+        shutil.copyfile(file, folder / file.name)
+    return folder
 
 
 def _optional_path(context: ChildContext, name: str) -> Path | None:

@@ -84,14 +84,14 @@ class BuildCache:
                 raise
 
 
-def check_files(folder: Path, *, entry: str) -> None:
+def check_files(folder: Path, *, entry: str | None = None) -> None:
     """Plain files only, no link that leads elsewhere. Raises EngineFault ``child.output_invalid``."""
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
             mode = (Path(parent) / name).lstat().st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 raise EngineFault("child.output_invalid", f"The build holds {name!r}, which is no plain file.")
-    if Path(entry).name != entry or not (folder / entry).is_file():
+    if entry is not None and (Path(entry).name != entry or not (folder / entry).is_file()):
         raise EngineFault("child.output_invalid", "The build has no entry file.")
 
 

@@ -22,12 +22,17 @@ def never() -> bool:
     return False
 
 
+def unheard(_words: str) -> None:
+    """The ear of somebody who does not listen."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """The uploaded model, its inputs and the host.
 
     ``timing`` holds the examples of timed calls, ``calibration`` those that passes take ranges from, ``choosing`` those on which
-    passes may try forms of the model, held to ``yardstick``.
+    passes may try forms of the model, held to ``yardstick``, ``training`` those that passes may learn from. ``heard`` is told how far
+    a build is.
     """
 
     model_dir: Path
@@ -39,10 +44,12 @@ class Subject:
     calibration: InputSet | None = None
     choosing: InputSet | None = None
     yardstick: Yardstick | None = None
+    training: InputSet | None = None
     workspace: Path
     seed: int = 1
     limits: Limits = field(default_factory=Limits)
     cancelled: Callable[[], bool] = never
+    heard: Callable[[str], None] = unheard
 
     @property
     def shapes(self) -> dict[str, list[int]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import compileall
+import contextlib
+import queue
 import secrets
 import shutil
 import threading
@@ -10,7 +12,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from optimizer.errors import EngineFault
 from optimizer.sandbox import recipe_a, recipe_b
@@ -42,14 +44,21 @@ class Sandbox:
         self._running: set[ChildProcess] = set()
         _compile_own_package()
 
-    def run(self, job: ChildJob, *, cancelled: Callable[[], bool] | None = None) -> ChildOutcome:
-        """Run one job to its end; trouble of any kind is told in the outcome. Cancelling ends it with ``child.cancelled``."""
+    def run(
+        self, job: ChildJob, *, cancelled: Callable[[], bool] | None = None, heard: Callable[[dict[str, Any]], None] | None = None
+    ) -> ChildOutcome:
+        """Run one job to its end; trouble of any kind is told in the outcome. Cancelling ends it with ``child.cancelled``.
+
+        ``heard`` gets what the child replies meanwhile; it was written in the sandbox and must be taken as such.
+        """
         folder = self._new_folder()
         try:
             process = self._start(job, folder=folder)
         except EngineFault as error:
             return ChildOutcome(out_dir=folder.out, level=self.level, failure=ChildFailure(code=error.code, detail=error.message))
-        while not process.ended.wait(CANCEL_POLL_S if cancelled else None):
+        while not process.ended.wait(CANCEL_POLL_S if cancelled or heard else None):
+            if heard:
+                _hand_on(process, heard)
             if cancelled and cancelled():
                 process.end(CANCELLED)
         return self._outcome(process, folder=folder)
@@ -124,6 +133,12 @@ def _best_level(root: Path) -> Level:
     from optimizer.sandbox.levels import best_level
 
     return best_level(root)
+
+
+def _hand_on(process: ChildProcess, heard: Callable[[dict[str, Any]], None]) -> None:
+    with contextlib.suppress(queue.Empty):
+        while (reply := process.frames.get_nowait()) is not None:
+            heard(reply)
 
 
 def _checked(level: Level, *, min_level: Level) -> Level:

@@ -11,10 +11,11 @@ from optimizer.backends import BACKENDS, Available, Missing, availability, backe
 from optimizer.backends.base import Backend, SettingsVariant
 from optimizer.errors import InputError
 from optimizer.extensions import described
+from optimizer.measure.split import TRAINING_AT_LEAST
 from optimizer.passes import broken_passes, conversions, passes
 from optimizer.passes.base import No, Pass
 from optimizer.search.plan import Candidate, Plan
-from optimizer.search.priors import prior_of
+from optimizer.search.priors import inference_s, prior_of
 from optimizer.specs import (
     HardwareProfile,
     InputSource,
@@ -34,10 +35,16 @@ FUSION = "operator fusion"
 PRECISION = "precision"
 SHAPES = "shape_specialisation"
 EXTERNAL = "external toolkit"
+TRAINING, ROUNDED = "training", "qat_int8"
+QUANTIZER = "static_int8"
 SAME_KIND_FLOOR = 0.8
 REPEAT_DISCOUNT = 0.5
-NO_BUILD_BONUS = 1.4
+NO_BUILD_BONUS, TRAINING_DISCOUNT = 1.4, 0.75
 SETTINGS_ONLY_BEFORE = 4
+TRAINING_SHARE = 0.12
+"""Of the budget, what one training pass may take; half of the longest that a build may take (driver.BUILD_SHARE)."""
+TRIED_STEPS, STEP_EXAMPLES, STEP_COST = 100, 64, 3
+"""Training is not begun where so many steps on so many examples, each as dear as so many inferences, would not fit."""
 Chain = tuple[PassStep, ...]
 T = TypeVar("T")
 
@@ -52,10 +59,20 @@ class _Planner:
     card: ModelCard
     spec: SearchSpec
     hardware: HardwareProfile
-    synthetic: bool
+    source: InputSource
     left_out: list[NotTried]
+    training_examples: int = 0
     first: Chain = ()
     reachable: frozenset[str] = frozenset()
+
+    @property
+    def synthetic(self) -> bool:
+        return self.source is InputSource.SYNTHETIC
+
+    @property
+    def training_s(self) -> float:
+        """Seconds that one training pass may take."""
+        return round(TRAINING_SHARE * self.spec.budget.total_s, 1)
 
     def with_conversions(self) -> list[_Planner]:
         """This planning, and one for every format that the upload can be converted to."""
@@ -98,17 +115,37 @@ class _Planner:
         if not self._reads(one.title, one.formats, verb="rewrite"):
             return False
         if one.needs is PassNeeds.TRAINING:
-            return self._refuse(one.title, "It needs training data, which a search does not have.")
+            return self._allows_training(one)
         if one.needs in (PassNeeds.CALIBRATION, PassNeeds.EVALUATION) and self.synthetic:
             return self._refuse(one.title, "It needs real examples of the model's inputs: add them as a dataset.")
-        answer = self._asked(one.title, lambda: one.applicable(self.card, self.hardware), otherwise=None)
-        if answer is None:
+        if not self._applies(one):
             return False
-        if isinstance(answer, No):
-            return self._refuse(one.title, f"{answer.reason[:1].upper()}{answer.reason[1:]}.")
         if one.family == EXTERNAL and self.spec.passes is None and self.spec.budget.preset == "quick":
             return self._refuse(one.title, "It takes minutes: a larger preset tries it, or a search that names it.")
         return True
+
+    def _allows_training(self, one: Pass) -> bool:
+        if self.source is not InputSource.REAL:
+            return self._refuse(one.title, "It needs examples of your own to learn from: add them as a dataset.")
+        if not self.training_examples:
+            return self._refuse(
+                one.title,
+                f"It needs at least {TRAINING_AT_LEAST} examples beyond those that choose and judge; add a larger dataset.",
+            )
+        if not self._applies(one):
+            return False
+        least_s = TRIED_STEPS * STEP_EXAMPLES * STEP_COST * inference_s(self.card, self.hardware)[0]
+        if least_s > self.training_s:
+            return self._refuse(
+                one.title, f"Even a short training would take about {least_s:.0f} s on this machine; a larger budget may hold it."
+            )
+        return True
+
+    def _applies(self, one: Pass) -> bool:
+        answer = self._asked(one.title, lambda: one.applicable(self.card, self.hardware), otherwise=None)
+        if isinstance(answer, No):
+            return self._refuse(one.title, f"{answer.reason[:1].upper()}{answer.reason[1:]}.")
+        return answer is not None
 
     def _asked(self, label: str, question: Callable[[], T], *, otherwise: T) -> T:
         """The answer of a pass or backend that may be a partner's; what fails when asked is left out with its error."""
@@ -122,7 +159,11 @@ class _Planner:
         return self._asked(engine.name, lambda: engine.variants(self.card, self.hardware), otherwise=())
 
     def _steps(self, one: Pass) -> Chain:
-        return self._asked(one.title, lambda: tuple(one.variants(self.card, self.hardware)), otherwise=())
+        """The pass's variants; those that train get their time."""
+        steps: Chain = self._asked(one.title, lambda: tuple(one.variants(self.card, self.hardware)), otherwise=())
+        if one.needs is not PassNeeds.TRAINING:
+            return steps
+        return tuple(replace(step, params={**step.params, "seconds": self.training_s}) for step in steps)
 
     def _refuse(self, label: str, reason: str) -> bool:
         self.left_out.append(NotTried(label=label, reason=reason))
@@ -146,6 +187,7 @@ class _Planner:
             refines=any(by_name[step.name].family == PRECISION for step in chain),
             tries_forms=any(by_name[step.name].needs is PassNeeds.EVALUATION for step in chain),
             rewrites_arithmetic=any(by_name[step.name].accuracy is PassAccuracy.SENSITIVE for step in chain),
+            training_s=self.training_s if any(by_name[step.name].needs is PassNeeds.TRAINING for step in chain) else 0.0,
         )
 
     def _structural(self, engine: Backend) -> list[SettingsVariant]:
@@ -178,7 +220,10 @@ class _Planner:
             fitting = [step for step in steps[one.name] if step.params.get("fallback", precision) == precision]
             for step in fitting[: 1 if self.spec.budget.preset == "quick" else None]:
                 grounds = [(), *fusions] if fusions else [(), *(shapes + cleaner for cleaner in cleaners[:1])]
+                if one.needs is PassNeeds.TRAINING:
+                    grounds = [shapes + cleaner for cleaner in cleaners[:1]] or [()]
                 chains += [(*ground, step) for ground in grounds]
+        chains += _then_quantized(chains, steps, smaller=[one.name for one in others if one.family == TRAINING and one.name != ROUNDED])
         return _distinct(chains)
 
     def tune(self, candidate: Candidate) -> tuple[Candidate, ...]:
@@ -196,6 +241,12 @@ class _Planner:
 
 def _suits(one: Pass, engine: Backend, precision: Precision) -> bool:
     return (not one.backends or engine.name in one.backends) and (not one.precisions or precision in one.precisions)
+
+
+def _then_quantized(chains: Sequence[Chain], steps: Mapping[str, Chain], *, smaller: Sequence[str]) -> list[Chain]:
+    """The first student of each method that makes smaller networks, then quantized after training: the two gains multiply."""
+    first = [next(chain for chain in chains if chain and chain[-1] == steps[name][0]) for name in smaller if steps[name]]
+    return [(*chain, *steps[QUANTIZER][:1]) for chain in first if steps.get(QUANTIZER)]
 
 
 def _distinct(chains: list[Chain]) -> list[Chain]:
@@ -219,13 +270,16 @@ def plan(
     found_backends: Mapping[str, Available | Missing],
     *,
     input_source: InputSource = InputSource.REAL,
+    training_examples: int = 0,
 ) -> Plan:
     """Candidates in the order they are tried; on synthetic inputs those that may win come first.
+
+    ``training_examples`` are those that passes may learn from; without, none that trains is tried.
 
     Raises InputError ``backend.no_reference`` when no runtime can serve as Trial 0.
     """
     synthetic = input_source is InputSource.SYNTHETIC
-    planner = _Planner(card=card, spec=spec, hardware=hardware, synthetic=synthetic, left_out=[])
+    planner = _Planner(card=card, spec=spec, hardware=hardware, source=input_source, left_out=[], training_examples=training_examples)
     reference = reference_of(card, spec, hardware)
     missing = found_backends.get(reference.backend)
     if isinstance(missing, Missing):
@@ -282,9 +336,10 @@ def _ordered(found: Sequence[Candidate], *, synthetic: bool) -> list[Candidate]:
 
 
 def _worth(one: Candidate, kinds: Counter[tuple[object, ...]]) -> float:
-    """Expected gain per effort: what needs no build answers within seconds."""
+    """Expected gain per effort: what needs no build answers within seconds, what trains after minutes."""
     gain = one.prior_speedup - SAME_KIND_FLOOR
-    return gain * REPEAT_DISCOUNT ** kinds[_kind(one)] * (1.0 if one.recipe.passes else NO_BUILD_BONUS)
+    effort = TRAINING_DISCOUNT if one.training_s else 1.0 if one.recipe.passes else NO_BUILD_BONUS
+    return gain * REPEAT_DISCOUNT ** kinds[_kind(one)] * effort
 
 
 def _kind(one: Candidate) -> tuple[object, ...]:

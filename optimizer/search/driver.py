@@ -22,7 +22,7 @@ from optimizer.search.candidates import installed_backends, plan
 from optimizer.search.estimate import check_budget, estimate, gate_examples, guesses, sealed_needed
 from optimizer.search.machine import SearchMachine
 from optimizer.search.performer import Performer
-from optimizer.search.plan import Terms
+from optimizer.search.plan import Plan, Terms
 from optimizer.search.problem import Cancelled, Observer, SearchProblem
 from optimizer.search.reporting import Reporter
 from optimizer.search.resume import known_recipes
@@ -60,9 +60,10 @@ def run_search(
     if not finished:
         check_budget(estimate(problem.card, spec, problem.hardware))
     machine = _machine(problem, finished=finished, budget_left_s=budget_left_s)
-    performer = _performer(problem, machine=machine, sandbox=sandbox, observer=observer, witness=witness or Telemetry(), finished=finished)
+    watch = Watch(observer=observer, machine=machine)
+    performer = _performer(problem, machine=machine, sandbox=sandbox, watch=watch, witness=witness or Telemetry(), finished=finished)
     try:
-        conclusion = _drive(machine, performer, Watch(observer=observer, machine=machine), began=began, observer=observer)
+        conclusion = _drive(machine, performer, watch, began=began, observer=observer)
         performer.report_race()
     finally:
         performer.close()
@@ -87,15 +88,24 @@ def _drive(machine: SearchMachine, performer: Performer, watch: Watch, *, began:
 def _machine(problem: SearchProblem, *, finished: Sequence[StageReport], budget_left_s: float | None) -> SearchMachine:
     card, spec, hardware, source = problem.card, problem.spec, problem.hardware, problem.inputs.source
     fast, slow = guesses(card, hardware)
+    planned = plan(
+        card,
+        spec,
+        hardware,
+        installed_backends(hardware),
+        input_source=source,
+        training_examples=len(_parts(problem, trains=True).training),
+    )
+    parts = _parts(problem, trains=_trains(planned))
     return SearchMachine(
-        plan(card, spec, hardware, installed_backends(hardware), input_source=source),
+        planned,
         spec,
         Terms(
             total_s=spec.budget.total_s if budget_left_s is None else budget_left_s,
             synthetic=source is InputSource.SYNTHETIC,
-            sealed_available=len(_parts(problem).sealed),
+            sealed_available=len(parts.sealed),
             sealed_needed=sealed_needed(card, spec),
-            gate_examples=len(_gate_part(problem)),
+            gate_examples=len(_gate_part(problem, parts)),
             held_max=held_at_most(card.size_bytes, memory_available_bytes()),
         ),
         costs=fast.between(slow),
@@ -108,12 +118,12 @@ def _performer(
     *,
     machine: SearchMachine,
     sandbox: Sandbox,
-    observer: Observer,
+    watch: Watch,
     witness: Witness,
     finished: Sequence[StageReport],
 ) -> Performer:
-    parts, root = _parts(problem), problem.workspace / "inputs"
-    gate_inputs = portion(problem.inputs, _gate_part(problem), root=root)
+    parts, root = _parts(problem, trains=_trains(machine.plan)), problem.workspace / "inputs"
+    gate_inputs = portion(problem.inputs, _gate_part(problem, parts), root=root)
     subject = Subject(
         model_dir=problem.model_dir,
         entry=problem.entry,
@@ -129,13 +139,15 @@ def _performer(
             targets=tuple(one for one in problem.spec.targets if one.kpi.startswith(("fidelity_", "accuracy_"))),
             sealed_examples=machine.checking.reach,
         ),
+        training=portion(problem.inputs, parts.training, root=root) if parts.training else None,
         workspace=problem.workspace,
         seed=problem.spec.seed,
         limits=limits_for(problem.hardware, wall_s=max(CHILD_WALL_S, BUILD_SHARE * problem.spec.budget.total_s)),
-        cancelled=observer.cancelled,
+        cancelled=watch.observer.cancelled,
+        heard=watch.during,
     )
     reporter = Reporter(
-        observer=observer,
+        observer=watch.observer,
         environment=environment_fingerprint(problem.hardware, sandbox.level),
         samples_dir=problem.workspace / "samples",
         known=frozenset((report.trial, report.stage) for report in finished if report.stage in (Stage.BUILD, Stage.GATE)),
@@ -153,12 +165,17 @@ def _performer(
     )
 
 
-def _parts(problem: SearchProblem) -> Split:
-    return split(problem.inputs, sealed_at_most=problem.spec.budget.accuracy_examples_most)
+def _parts(problem: SearchProblem, *, trains: bool) -> Split:
+    return split(problem.inputs, sealed_at_most=problem.spec.budget.accuracy_examples_most, with_training=trains)
 
 
-def _gate_part(problem: SearchProblem) -> tuple[int, ...]:
-    return _parts(problem).search[: gate_examples(problem.card, problem.hardware)]
+def _trains(planned: Plan) -> bool:
+    """Only a plan that trains takes examples from those that could judge."""
+    return any(one.training_s for one in planned.candidates)
+
+
+def _gate_part(problem: SearchProblem, parts: Split) -> tuple[int, ...]:
+    return parts.search[: gate_examples(problem.card, problem.hardware)]
 
 
 def held_at_most(model_bytes: int, available_bytes: int) -> int:

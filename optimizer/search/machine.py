@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import StrEnum
 
 from optimizer.search.actions import (
@@ -180,7 +181,12 @@ class SearchMachine:
         chain = chain_key(candidate)
         if candidate.tries_forms and chain not in self._built_chains:
             return REFINING_OPENS * self.costs.of(Step.OPEN) + REFINING_EXAMPLES * self.costs.example_s
-        return 0.0 if not candidate.recipe.passes or chain in self._built_chains else self.costs.of(Step.BUILD)
+        if not candidate.recipe.passes or chain in self._built_chains:
+            return 0.0
+        passes = candidate.recipe.passes
+        begun = [replace(candidate, recipe=replace(candidate.recipe, passes=passes[:count])) for count in range(1, len(passes))]
+        is_trained = any(chain_key(one) in self._built_chains for one in begun)
+        return self.costs.of(Step.BUILD) + (0.0 if is_trained else candidate.training_s)
 
     def _drop_waiting(self, *candidates: Candidate) -> None:
         for candidate in candidates:
@@ -283,7 +289,7 @@ class SearchMachine:
         chain = chain_key(trial.candidate)
         if trial.recipe.passes and chain not in self._built_chains:
             self._built_chains.add(chain)
-            if not trial.candidate.tries_forms:
+            if not trial.candidate.tries_forms and not trial.candidate.training_s:
                 self.costs.observe(Step.BUILD, result.seconds)
         if trial.index and trial.gate:
             self.field.take_gate(trial.index, trial.gate)

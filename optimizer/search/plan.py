@@ -14,6 +14,7 @@ class Candidate:
 
     ``refines``: it repairs the reduced precision of the plain recipe with the same backend and settings. ``tries_forms``: its
     build runs the model many times. ``rewrites_arithmetic``: a pass of it changes the numbers, not only the runtime's precision.
+    ``training_s``: seconds that its build may spend on training.
     """
 
     recipe: Recipe
@@ -23,6 +24,7 @@ class Candidate:
     refines: bool = False
     tries_forms: bool = False
     rewrites_arithmetic: bool = False
+    training_s: float = 0.0
 
 
 def no_tuning(_candidate: Candidate) -> tuple[Candidate, ...]:

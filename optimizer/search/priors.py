@@ -14,6 +14,7 @@ from optimizer.tools import KNOWN
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 FOLDABLE = ("BatchNormalization", "Cast", "Identity", "Shape", "Unsqueeze", "Transpose")
+SMALLER = {"structured_pruning": (1.6, 0.5), "distillation": (1.8, 0.4)}
 COMPILERS = frozenset({"openvino"})
 SLOWER_RUNTIMES = {"pytorch": 0.85, "torch_compile": 0.7}
 """The compiled form runs as fast as ONNX Runtime, but compiles for seconds at every start: what starts at once goes first."""
@@ -63,19 +64,17 @@ def _with_pass(prior: Prior, step: PassStep, *, compiled: bool, card: ModelCard,
     foldable = sum(card.operators.get(one, 0) for one in FOLDABLE) / max(1, card.node_count)
     if name in ("simplify", "ort_basic"):
         return prior.times(1.02 + min(0.1, foldable / 2) if compiled else 1.01)
-    if name == "opset_upgrade":
+    if name in ("opset_upgrade", "onnx_export"):
         return prior
     if name == "shape_specialisation":
         return prior.times(1.0 if compiled else 1.01)
-    if name == "onnx_export":
-        return prior
     if name == "transformer_fusion":
         return prior.times(1.2)
     if name == "dynamic_int8":
         return prior.times(1.7 if hardware.dot_int8 or hardware.matrix_int8 else 1.2, 0.5)
-    if name == "static_int8":
+    if name in ("static_int8", "qat_int8"):
         on_reduced = 1.0 if prior.chance == 1 else 0.75
-        return prior.times(_static_int8(compiled=compiled, hardware=hardware) * on_reduced, 0.2)
+        return prior.times(_static_int8(compiled=compiled, hardware=hardware) * on_reduced, 0.2 if name == "static_int8" else 0.3)
     if name in KNOWN and "int8" in str(step.params.get("variant")):
         return prior.times(_static_int8(compiled=compiled, hardware=hardware), 0.2)
     if name == "openvino_int8":
@@ -84,6 +83,8 @@ def _with_pass(prior: Prior, step: PassStep, *, compiled: bool, card: ModelCard,
         return prior.times(_weight_only(step, card=card, hardware=hardware), 0.7 if step.params.get("bits") == 8 else 0.3)
     if name == "bf16_rounding":
         return prior.times(0.97, 1.2)
+    if name in SMALLER:
+        return prior.times(*SMALLER[name])
     if name == "partial_bf16":
         return prior.times(0.85, 1.2)
     return prior.times(1.1, 0.8)

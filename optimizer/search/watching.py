@@ -29,13 +29,21 @@ class Watch:
     machine: SearchMachine
     _best: int = 0
     _best_speedup: float = 1.0
+    _now: Action | None = None
 
     def before(self, action: Action) -> None:
         if isinstance(action, Finish):
             self.observer.phase("score", done=1, total=1, detail=action.conclusion.decision.value.replace("_", " "))
             return
+        self._now = action
         done, total = self._counts(action)
         self.observer.phase(self._phase(action), done=done, total=total, detail=self._detail(action))
+
+    def during(self, words: str) -> None:
+        """What a long build says of itself."""
+        if self._now is not None and words:
+            done, total = self._counts(self._now)
+            self.observer.phase(self._phase(self._now), done=done, total=total, detail=f"{self._detail(self._now)}: {words}")
 
     def after(self, elapsed_s: float) -> None:
         """Log a new best of the screening, once it is faster than the original and than the best so far."""

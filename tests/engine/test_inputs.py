@@ -15,7 +15,7 @@ from optimizer.errors import InputError
 from optimizer.formats import inspect_model
 from optimizer.measure.input_files import EXAMPLES
 from optimizer.measure.inputs import ARRAYS, bound_shapes, load_feeds, load_inputs, prepare_inputs, split
-from optimizer.measure.split import SEALED_FLOOR, split_by_content
+from optimizer.measure.split import SEALED_BEFORE_TRAINING, SEALED_FLOOR, TRAINING_AT_LEAST, TRAINING_AT_MOST, Split, split_by_content
 from optimizer.specs import InputSource, ModelCard, SearchSpec, TensorSpec
 from tests import samples
 
@@ -156,6 +156,38 @@ def test_a_split_follows_contents_and_seals_enough(tmp_path: Path) -> None:
     assert (len(parts.calibration), len(parts.search), len(parts.sealed)) == (60, 200, 440)
     backwards = split_by_content(digests[::-1], sealed_at_most=500)
     assert {digests[index] for index in parts.sealed} == {digests[::-1][index] for index in backwards.sealed}
+
+
+def parts_with_training(n: int, most: int, *, repeats: int = 1) -> tuple[list[str], Split]:
+    digests = [f"{index % max(1, n // repeats):064x}" for index in range(n)]
+    return digests, split_by_content(digests, sealed_at_most=most, with_training=True)
+
+
+@given(n=st.integers(0, 6_000), most=st.integers(0, 20_000), repeats=st.integers(1, 3))
+def test_what_trains_neither_chooses_nor_judges(n: int, most: int, repeats: int) -> None:
+    digests, parts = parts_with_training(n, most, repeats=repeats)
+    others = {digests[index] for part in (parts.calibration, parts.search, parts.sealed) for index in part}
+    trained = [digests[index] for index in parts.training]
+    assert not others & set(trained)
+    assert len(trained) == len(set(trained))
+    assert not trained or TRAINING_AT_LEAST <= len(trained) <= TRAINING_AT_MOST
+    assert len(parts.sealed) <= most
+    plain = split_by_content(digests, sealed_at_most=most)
+    assert (parts.calibration, parts.search) == (plain.calibration, plain.search)
+    assert parts.sealed == plain.sealed[: len(parts.sealed)]
+    assert len(parts.sealed) >= min(len(plain.sealed), SEALED_BEFORE_TRAINING)
+    assert parts.training or parts.sealed == plain.sealed
+
+
+@pytest.mark.parametrize(("n", "most", "sealed", "training"), [(959, 500, 500, 0), (960, 500, 500, 200), (5_000, 500, 500, 4_240), (5_000, 20_000, 2_370, 2_370), (1_900, 20_000, 1_640, 0)])  # fmt: skip
+def test_the_sealed_part_comes_before_the_training_part(n: int, most: int, sealed: int, training: int) -> None:
+    _, parts = parts_with_training(n, most)
+    assert (len(parts.sealed), len(parts.training)) == (sealed, training)
+
+
+def test_streams_have_no_training_part() -> None:
+    digests = [f"{index:064x}" for index in range(9_000)]
+    assert split_by_content(digests, sealed_at_most=500, steps=3, with_training=True).training == ()
 
 
 @given(n=st.integers(0, 3_000), most=st.integers(0, 1_000), repeats=st.integers(1, 3))

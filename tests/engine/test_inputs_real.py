@@ -12,6 +12,7 @@ from optimizer.codec import to_jsonable
 from optimizer.errors import InputError
 from optimizer.formats import inspect_model
 from optimizer.measure.inputs import ARRAYS, InputSet, load_feeds, load_inputs, load_label, prepare_inputs
+from optimizer.measure.split import TRAINING_AT_MOST
 from optimizer.sandbox import ChildJob, Level, Sandbox
 from optimizer.specs import InputSource, ModelCard, SearchSpec
 from tests import samples
@@ -147,9 +148,9 @@ def test_token_datasets_are_checked_against_the_vocabulary(encoder: ModelCard, t
 
 
 def test_a_large_dataset_is_thinned_by_the_seed(classifier: ModelCard, tmp_path: Path) -> None:
-    rows = floats(3_000, 16)
+    rows = floats(23_000, 16)
     made = prepared(classifier, tmp_path, {"x": rows})
-    assert made.n == 2_260
+    assert made.n == 4 * 500 + 260 + TRAINING_AT_MOST
     again = prepared(classifier, tmp_path, {"x": rows})
     assert made.digest == again.digest
 

@@ -43,7 +43,7 @@ Failing = Callable[[ChildJob], ChildFailure | None]
 
 @dataclass(kw_only=True)
 class FakeSandbox:
-    """``speedups`` by backend and precision, such as ``openvino f32``; ``noise`` is added to the outputs of that form."""
+    """``speedups`` by backend and precision, such as ``openvino f32``; ``noise`` is added to the outputs of that form; ``says`` is the progress of builds."""
 
     root: Path
     speedups: dict[str, float] = field(default_factory=dict)
@@ -53,15 +53,20 @@ class FakeSandbox:
     jobs: list[ChildJob] = field(default_factory=list)
     ready_s: set[float | None] = field(default_factory=set)
     open_sessions: int = 0
+    says: str = ""
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
-    def run(self, job: ChildJob, *, cancelled: Callable[[], bool] | None = None) -> ChildOutcome:
+    def run(
+        self, job: ChildJob, *, cancelled: Callable[[], bool] | None = None, heard: Callable[[dict[str, Any]], None] | None = None
+    ) -> ChildOutcome:
         self.jobs.append(job)
         out = self.root / f"job-{len(self.jobs)}" / "out"
         out.mkdir(parents=True)
         failure = self.fail(job)
         if failure is not None:
             return ChildOutcome(out_dir=out, level=self.level, failure=failure)
+        if heard and self.says:
+            heard({"progress": self.says})
         work = {"apply_recipe": self._apply, "outputs": self._outputs, "stream": self._stream}[job.entry.partition(":")[2]]
         return ChildOutcome(out_dir=out, level=self.level, result=work(job, out), usage=ChildUsage(memory_peak_bytes=50_000_000))
 

@@ -10,6 +10,7 @@ import pytest
 
 from optimizer.errors import EngineFault, InputError
 from optimizer.formats import inspect_model, prepare_model
+from optimizer.measure.input_files import read_digests
 from optimizer.measure.inputs import prepare_inputs
 from optimizer.measure.records import read_samples
 from optimizer.sandbox import ChildFailure, ChildJob
@@ -33,11 +34,13 @@ class Recorder:
         self.reports: list[StageReport] = []
         self.phases: list[str] = []
         self.lines: list[str] = []
+        self.details: list[str] = []
         self.cancel_after = cancel_after
 
     def phase(self, name: str, *, done: int, total: int, detail: str) -> None:
         assert 0 <= done <= total or name == "baseline", (name, done, total)
         self.phases.append(name)
+        self.details.append(detail)
 
     def report(self, report: StageReport) -> None:
         self.reports.append(report)
@@ -129,6 +132,46 @@ def test_no_child_of_the_search_sees_the_sealed_examples_before_its_check(proble
     sizes = {folder: len(np.load(folder / "inputs.npz")["x"]) for folder in folders}
     assert problem.inputs.folder not in folders
     assert sorted(sizes.values()) == [32, 200, 500]
+
+
+@pytest.fixture
+def trained_problem(tmp_path: Path, problem: SearchProblem) -> SearchProblem:
+    """With 1,600 examples, PyTorch and one pass that trains."""
+    dataset = tmp_path / "more.npz"
+    np.savez(dataset, x=np.random.default_rng(1).normal(size=(1600, 16)).astype(np.float32))
+    spec = replace(problem.spec, passes=("distillation",))
+    inputs = prepare_inputs(problem.card, spec=spec, dataset=dataset, folder=tmp_path / "more")
+    return replace(problem, spec=spec, inputs=inputs, hardware=replace(HOST, runtimes={**HOST.runtimes, "torch": "2.13.0"}))
+
+
+def test_what_trains_a_model_never_gates_or_judges_it(trained_problem: SearchProblem, tmp_path: Path) -> None:
+    sandbox = fake(tmp_path, speedups={"openvino f32": 2.0})
+    run_search(trained_problem, sandbox=sandbox, observer=Recorder(), witness=QuietHost())  # type: ignore[arg-type]
+    trained = {one for job in sandbox.jobs if "training" in job.binds for one in read_digests(job.binds["training"])}
+    others = {
+        one for job in sandbox.jobs for name in ("inputs", "calibration") if name in job.binds for one in read_digests(job.binds[name])
+    }
+    assert len(trained) == 1600 - 60 - 200 - 500
+    assert len(others) >= 500
+    assert not trained & others
+    assert trained | others <= set(read_digests(trained_problem.inputs.folder))
+
+
+def test_a_build_that_trains_tells_how_far_it_is(trained_problem: SearchProblem, tmp_path: Path) -> None:
+    recorder = Recorder()
+    sandbox = fake(tmp_path, speedups={"openvino f32": 2.0}, says="training 3 of 9 steps\x1b[2J")
+    run_search(trained_problem, sandbox=sandbox, observer=recorder, witness=QuietHost())  # type: ignore[arg-type]
+    told = [detail for detail in recorder.details if "training 3 of 9 steps" in detail]
+    assert told
+    assert all(detail.startswith("build trial ") and detail.isprintable() for detail in told)
+
+
+def test_without_a_pass_that_trains_all_examples_may_judge(problem: SearchProblem, trained_problem: SearchProblem, tmp_path: Path) -> None:
+    plain = replace(trained_problem, spec=replace(problem.spec, budget=replace(BUDGET, accuracy_examples=20_000)))
+    sandbox = fake(tmp_path, speedups={"openvino f32": 2.0})
+    outcome = run_search(plain, sandbox=sandbox, observer=Recorder(), witness=QuietHost())  # type: ignore[arg-type]
+    assert outcome.sealed_examples == 1600 - 60 - 200
+    assert not any("training" in job.binds for job in sandbox.jobs)
 
 
 def test_a_form_that_changes_the_outputs_is_refused_and_said(problem: SearchProblem, tmp_path: Path) -> None:

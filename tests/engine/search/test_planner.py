@@ -12,7 +12,7 @@ from optimizer.errors import InputError
 from optimizer.formats import inspect_model
 from optimizer.search import planner
 from optimizer.specs import Budget, HardwareProfile, InputSource, KpiTarget, ModelCard, Precision, SearchSpec, TaskKind
-from tests.samples import mlp, sample_path
+from tests.samples import conv, mlp, sample_path
 
 HOST = HardwareProfile(
     os="Linux",
@@ -91,6 +91,47 @@ def test_int8_is_planned_only_under_the_precision_its_exact_layers_run_in(classi
     found = [one for one in planned if one.recipe.passes]
     assert {(one.recipe.settings.precision, one.recipe.passes[-1].params["fallback"]) for one in found} == {(fallback, fallback)}
     assert all(one.tries_forms and one.rewrites_arithmetic and not one.refines for one in found)
+
+
+TRAINED = {"structured_pruning", "distillation", "qat_int8"}
+WITH_TORCH = replace(HOST, runtimes={**HOST.runtimes, "torch": "2.13.0"})
+
+
+def training_plan(card: ModelCard, *, examples: int, source: InputSource = InputSource.REAL, total_s: float = 1200.0) -> planner.Plan:
+    spec = SearchSpec(budget=Budget(preset="standard", total_s=total_s))
+    found = planner.installed_backends(WITH_TORCH)
+    return planner.plan(card, spec, WITH_TORCH, found, input_source=source, training_examples=examples)
+
+
+def trains(one: planner.Candidate) -> bool:
+    return any(step.name in TRAINED for step in one.recipe.passes)
+
+
+def test_training_passes_are_planned_when_there_are_examples_and_get_their_share_of_the_budget(tmp_path: Path) -> None:
+    card = inspect_model(conv(tmp_path / "m.onnx"))
+    trained = [one for one in training_plan(card, examples=400).candidates if trains(one)]
+    assert {step.name for one in trained for step in one.recipe.passes} & TRAINED == TRAINED
+    assert {one.training_s for one in trained} == {144.0}
+    assert {step.params["seconds"] for one in trained for step in one.recipe.passes if step.name in TRAINED} == {144.0}
+    assert any([step.name for step in one.recipe.passes][-2:] == ["structured_pruning", "static_int8"] for one in trained)
+    assert all(one.training_s == 0 for one in training_plan(card, examples=400).candidates if not trains(one))
+
+
+@pytest.mark.parametrize(
+    ("examples", "source", "total_s", "says"),
+    [
+        (0, InputSource.REAL, 1200.0, "at least 200 examples beyond"),
+        (400, InputSource.PROXY, 1200.0, "examples of your own"),
+        (400, InputSource.SYNTHETIC, 1200.0, "examples of your own"),
+        (400, InputSource.REAL, 0.5, "a larger budget may hold it"),
+    ],
+)
+def test_training_that_cannot_be_done_is_left_out_with_its_reason(
+    tmp_path: Path, examples: int, source: InputSource, total_s: float, says: str
+) -> None:
+    plan = training_plan(inspect_model(conv(tmp_path / "m.onnx")), examples=examples, source=source, total_s=total_s)
+    assert not any(trains(one) for one in plan.candidates)
+    assert says in {one.label: one.reason for one in plan.not_tried}["Structured pruning"]
 
 
 def test_passes_that_do_not_apply_give_their_reason(classifier: ModelCard) -> None:
