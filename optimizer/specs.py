@@ -166,10 +166,14 @@ class PassStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendSettings:
-    """Runtime settings of a session. ``threads`` None means the backend's own default at the cgroup quota."""
+    """Runtime settings of a session. ``threads`` None means the backend's own default at the cgroup quota.
+
+    ``streams`` requests are in flight at once and share ``threads``; ``batch`` examples go into one request along the first axis.
+    """
 
     threads: int | None = None
     streams: int = 1
+    batch: int = 1
     precision: Precision = Precision.F32
     spinning: bool | None = None
     device: str = "CPU"
@@ -197,8 +201,9 @@ class Recipe:
         precision = "" if self.settings.precision is Precision.F32 else f" {self.settings.precision}"
         threads = "" if self.settings.threads is None else f" · {self.settings.threads} thread{'s' if self.settings.threads != 1 else ''}"
         streams = "" if self.settings.streams == 1 else f" · {self.settings.streams} streams"
+        batch = "" if self.settings.batch == 1 else f" · batch {self.settings.batch}"
         spin = "" if self.settings.spinning is None else (" · spinning" if self.settings.spinning else " · no spinning")
-        return f"{steps} · {self.backend}{precision}{threads}{streams}{spin}"
+        return f"{steps} · {self.backend}{precision}{threads}{streams}{batch}{spin}"
 
 
 class Validity(StrEnum):
@@ -294,7 +299,13 @@ class Effect(StrEnum):
 
 
 class Scenario(StrEnum):
+    """The load of an experiment (measurement.md 3). Offline: every sample is there at once; batch and parallel streams are free."""
+
     SINGLE_STREAM = "single_stream"
+    OFFLINE = "offline"
+
+
+OFFLINE_OBJECTIVES = ("throughput_per_s", "cost_usd_per_million_inferences")
 
 
 class InputSource(StrEnum):
@@ -323,13 +334,16 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSpec:
-    """One question to the engine: targets, objective, budget and the limits of the search."""
+    """One question to the engine: targets, objective, budget and the limits of the search.
+
+    The scenario follows from the objective where none is stated: throughput and cost are asked of samples that are all there.
+    """
 
     schema_version: int = SCHEMA_VERSION
     targets: tuple[KpiTarget, ...] = ()
     objective: str = "latency_p50_ms"
     budget: Budget = field(default_factory=Budget)
-    scenario: Scenario = Scenario.SINGLE_STREAM
+    scenario: Scenario | None = None
     bindings: dict[str, int] = field(default_factory=dict)
     task: TaskKind | None = None
     margin: float = 0.03
@@ -341,6 +355,19 @@ class SearchSpec:
     def __post_init__(self) -> None:
         if not 0 <= self.margin <= 0.10:
             raise InputError("margin.range", "The margin must lie between 0 and 0.10.")
+        if self.scenario is None:
+            natural = Scenario.OFFLINE if self.objective in OFFLINE_OBJECTIVES else Scenario.SINGLE_STREAM
+            object.__setattr__(self, "scenario", natural)
+        elif self.is_offline and self.objective not in OFFLINE_OBJECTIVES:
+            raise InputError(
+                "scenario.objective",
+                f"Offline has no {kpi(self.objective).title} to improve: use {' or '.join(OFFLINE_OBJECTIVES)}, or the scenario single_stream.",
+            )
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether all samples are there at once, so that batch and parallel streams are free."""
+        return self.scenario is Scenario.OFFLINE
 
 
 class Stage(StrEnum):

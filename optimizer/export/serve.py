@@ -2,19 +2,22 @@
 
 Needs Python, numpy and the runtime of requirements.txt; nothing else. `GET /health` tells the inputs and outputs. `POST /infer` takes
 `{"inputs": {name: nested lists}}` as application/json, or an .npz with one array per input as application/octet-stream, and answers in
-the same form. One request is computed at a time: that is what was measured. There is no authentication: put a proxy in front.
+the same form. As many requests are computed at a time as were measured. A model that was measured with batches takes any number of
+examples along the first axis and computes them in batches of that size. There is no authentication: put a proxy in front.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import io
 import json
 import os
+import queue
 import sys
-import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -45,8 +48,13 @@ class Model:
         described = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
         self.inputs, self.outputs = described["inputs"], described["outputs"]
         openers = {"onnxruntime": open_onnxruntime, "openvino": open_openvino}
-        self._run = openers[described["session"]["runtime"]](folder / described["entry"], described)
-        self._lock = threading.Lock()
+        plan = described["session"]
+        streams = openers[plan["runtime"]](folder / described["entry"], described)
+        self._batch, self._shapes = plan["batch"], described["shapes"]
+        self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for run in streams:
+            self._free.put(run)
+        self._pool = ThreadPoolExecutor(len(streams))
 
     def infer(self, arrays: Arrays) -> Arrays:
         """Outputs by name. Raises Refused."""
@@ -54,15 +62,40 @@ class Model:
         if arrays.keys() != wanted:
             raise Refused(HTTPStatus.BAD_REQUEST, "input.names", f"The model takes {sorted(wanted)}; the request holds {sorted(arrays)}.")
         try:
-            with self._lock:
-                results = self._run([np.ascontiguousarray(arrays[one["name"]]).reshape(arrays[one["name"]].shape) for one in self.inputs])
+            given = [np.ascontiguousarray(arrays[one["name"]]).reshape(arrays[one["name"]].shape) for one in self.inputs]
+            results = self._run(given) if self._batch == 1 else self._in_batches(given)
         except Exception as error:  # the runtimes' exceptions share no base class
             raise Refused(HTTPStatus.BAD_REQUEST, "input.refused", " ".join(str(error).split())[:500]) from error
         return {one["name"]: plain(result) for one, result in zip(self.outputs, results, strict=True)}
 
+    def _run(self, given: list[Any]) -> list[Any]:
+        """One call, by whichever stream is free."""
+        run = self._free.get()
+        try:
+            return list(run(given))
+        finally:
+            self._free.put(run)
 
-def open_onnxruntime(path: Path, described: dict[str, Any]) -> Any:
-    """A function from input arrays to output arrays, both in the model's order."""
+    def _in_batches(self, given: list[Any]) -> list[Any]:
+        """Any number of examples, computed in whole batches: the last is filled up with its own last example."""
+        rows = self._batch * self._shapes[self.inputs[0]["name"]][0]
+        count = len(given[0])
+        if count == 0 or any(len(array) != count for array in given):
+            raise ValueError("every input holds the same number of examples along its first axis, at least one")
+        calls = [[filled(array[first : first + rows], rows) for array in given] for first in range(0, count, rows)]
+        return [np.concatenate(parts)[:count] for parts in zip(*self._pool.map(self._run, calls), strict=True)]
+
+
+def filled(array: Any, rows: int) -> Any:
+    """The array with its last row repeated up to this many."""
+    return array if len(array) == rows else np.concatenate([array, np.repeat(array[-1:], rows - len(array), axis=0)])
+
+
+def open_onnxruntime(path: Path, described: dict[str, Any]) -> list[Any]:
+    """Functions from input arrays to output arrays, both in the model's order: as many as may run at once.
+
+    A session with one thread computes in the caller's own and can serve them all.
+    """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     ort: Any = importlib.import_module("onnxruntime")
     plan, options = described["session"], ort.SessionOptions()
@@ -70,27 +103,33 @@ def open_onnxruntime(path: Path, described: dict[str, Any]) -> Any:
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, plan["graph_level"])
     for key, value in plan["config"].items():
         options.add_session_config_entry(key, value)
-    session = ort.InferenceSession(str(path), options, providers=[(name, chosen) for name, chosen in plan["providers"]])
+    providers = [(name, chosen) for name, chosen in plan["providers"]]
     names, results = [one["name"] for one in described["inputs"]], [one["name"] for one in described["outputs"]]
-    return lambda arrays: session.run(results, dict(zip(names, arrays, strict=True)))
+
+    def stream(session: Any) -> Any:
+        return lambda arrays: session.run(results, dict(zip(names, arrays, strict=True)))
+
+    shared = plan["threads"] == 1
+    sessions = [ort.InferenceSession(str(path), options, providers=providers) for _ in range(1 if shared else plan["streams"])]
+    return [stream(session) for session in (sessions * plan["streams"] if shared else sessions)]
 
 
-def open_openvino(path: Path, described: dict[str, Any]) -> Any:
-    """A function from input arrays to output arrays, both in the model's order."""
+def open_openvino(path: Path, described: dict[str, Any]) -> list[Any]:
+    """Functions from input arrays to output arrays, both in the model's order: as many as may run at once."""
     ov: Any = importlib.import_module("openvino")
     plan, core = described["session"], ov.Core()
     model = core.read_model(str(path))
     if described["shapes"]:
-        model.reshape(described["shapes"])
-    request = core.compile_model(model, plan["device"], plan["properties"]).create_infer_request()
+        model.reshape({name: [shape[0] * plan["batch"], *shape[1:]] if shape else shape for name, shape in described["shapes"].items()})
+    compiled = core.compile_model(model, plan["device"], plan["properties"])
 
-    def run(arrays: list[Any]) -> list[Any]:
+    def run(request: Any, arrays: list[Any]) -> list[Any]:
         for port, array in zip(request.model_inputs, arrays, strict=True):
             if port.get_element_type() != ov.Tensor(array).get_element_type():
                 raise TypeError(f"{port.get_any_name()} takes {port.get_element_type().get_type_name()}, not {array.dtype}.")
         return [array.copy() for array in request.infer(dict(enumerate(arrays)), share_outputs=True).values()]
 
-    return run
+    return [functools.partial(run, compiled.create_infer_request()) for _ in range(plan["streams"])]
 
 
 def plain(array: Any) -> Any:

@@ -71,7 +71,7 @@ def recorded(trial: int, *, reports: Sequence[StageReport], spec: SearchSpec, ro
 def start_medians_ms(path: Path) -> list[float]:
     """The median latency of each fresh start of a stored record."""
     arms = [
-        Arm(rows_ns=np.column_stack([start.issued_ns, start.completed_ns]), calls_per_sample=start.calls_per_sample)
+        Arm(rows_ns=np.column_stack([start.issued_ns, start.completed_ns]), calls_per_sample=start.calls_per_sample, items=start.items)
         for start in read_samples(path)
     ]
     return [value(arm, "latency_p50_ms") for arm in arms]

@@ -21,6 +21,7 @@ GROUP_TARGET_OVERHEADS = 200
 OVERHEAD_PROBES = 1000
 SAMPLES_MOST = 200_000
 ORDER_LENGTH = 8192
+WINDOW_CALLS = 5
 Array = np.ndarray[Any, Any]
 Clock = Callable[[], int]
 Call = Callable[[int], object]
@@ -28,7 +29,10 @@ Call = Callable[[int], object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamPlan:
-    """When a stream ends: both ``min_iterations`` and ``measure_s`` met, or ``max_s`` fell. ``inputs`` distinct inputs are drawn by ``seed``."""
+    """When a stream ends: both ``min_iterations`` and ``measure_s`` met, or ``max_s`` fell. ``inputs`` distinct inputs are drawn by ``seed``.
+
+    A window of the warm-up gate lasts ``window_s`` and holds at least ``window_calls``.
+    """
 
     inputs: int
     seed: int
@@ -37,6 +41,7 @@ class StreamPlan:
     max_s: float = 20.0
     warmup_max_s: float = 10.0
     window_s: float = 0.05
+    window_calls: int = WINDOW_CALLS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +91,7 @@ def timer_overhead_ns(clock: Clock) -> int:
 
 def warm_up(call: Call, plan: StreamPlan, *, clock: Clock) -> tuple[ThreeWindowGate, int, float]:
     """Call until the gate opens or its time is over; returns the gate, the calls made and the median of the last ones in ns."""
-    gate = ThreeWindowGate(window_ns=round(plan.window_s * NS_PER_S))
+    gate = ThreeWindowGate(window_ns=round(plan.window_s * NS_PER_S), min_calls=plan.window_calls)
     order = np.random.default_rng([plan.seed, 1]).integers(0, plan.inputs, ORDER_LENGTH).tolist()
     until = clock() + round(plan.warmup_max_s * NS_PER_S)
     durations: list[int] = []

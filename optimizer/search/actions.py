@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from optimizer.kpis import Direction, kpi
+from optimizer.measure.statistics import start_throughput
 from optimizer.specs import Decision, Duel, Failure, Measurement, NotTried, Recipe, Verdict
-from optimizer.units import NS_PER_S
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Rows = np.ndarray[Any, np.dtype[np.int64]]
@@ -153,7 +153,10 @@ class Screened:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """One fresh start. ``rows_ns`` is [n, 2]: issued and completed, each row ``calls_per_sample`` calls; in time order."""
+    """One fresh start. ``rows_ns`` is [n, 2]: issued and completed, each row ``calls_per_sample`` calls; in time order.
+
+    A call holds ``items`` examples; ``in_flight`` calls were under way at once.
+    """
 
     rows_ns: Rows
     load_ns: int = 0
@@ -161,6 +164,8 @@ class Arm:
     memory_peak_bytes: int = 0
     warmup: str = "flat"
     calls_per_sample: int = 1
+    items: int = 1
+    in_flight: int = 1
 
     @property
     def latencies_ns(self) -> Floats:
@@ -169,8 +174,8 @@ class Arm:
 
     @property
     def throughput_per_s(self) -> float:
-        """Completed calls per steady second."""
-        return len(self.rows_ns) * self.calls_per_sample * NS_PER_S / float(self.rows_ns[-1, 1] - self.rows_ns[0, 0])
+        """Completed inferences per steady second; a batch of 8 counts 8."""
+        return start_throughput(self.rows_ns, batch=self.items, calls_per_sample=self.calls_per_sample, in_flight=self.in_flight)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

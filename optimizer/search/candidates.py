@@ -7,13 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from optimizer.backends import DISTRIBUTIONS, Available, Missing, backend, backends, reference_recipe
-from optimizer.backends.base import Backend, SettingsVariant
-from optimizer.errors import InputError
+from optimizer.backends.base import Backend, ServesStreams, SettingsVariant
+from optimizer.errors import EngineError, InputError
+from optimizer.formats.bindings import bound_shapes
+from optimizer.measure.batches import is_batch_free
 from optimizer.passes import CONVERSIONS, passes
 from optimizer.passes.base import No, Pass
 from optimizer.search.plan import Candidate, Plan
 from optimizer.search.priors import prior_of
 from optimizer.specs import (
+    BackendSettings,
     HardwareProfile,
     InputSource,
     ModelCard,
@@ -35,6 +38,8 @@ SAME_KIND_FLOOR = 0.8
 REPEAT_DISCOUNT = 0.5
 NO_BUILD_BONUS = 1.4
 SETTINGS_ONLY_BEFORE = 4
+BATCHES = (1, 4, 16)
+"""Examples per call worth trying when all are there: enough to fill wide units, few enough that activations stay in the caches."""
 Chain = tuple[PassStep, ...]
 
 
@@ -121,12 +126,33 @@ class _Planner:
         )
 
     def _structural(self, engine: Backend) -> list[SettingsVariant]:
-        """One variant per device and precision, at its first (best guessed) thread count; the rest is tuning."""
+        """One variant per device and precision, at its first (best guessed) threads and streams; the rest is tuning."""
         first: dict[tuple[str, str, str], SettingsVariant] = {}
         for variant in engine.variants(self.card, self.hardware):
             settings = variant.settings
-            first.setdefault((settings.device, settings.provider, settings.precision), self._capped(variant))
+            layout = next(iter(self._layouts(engine, settings)), settings)
+            first.setdefault((settings.device, settings.provider, settings.precision), self._capped(replace(variant, settings=layout)))
         return list(first.values())
+
+    def _layouts(self, engine: Backend, settings: BackendSettings) -> list[BackendSettings]:
+        """Requests in flight sharing all threads, best guess first; none where one request at a time is asked or possible."""
+        if not self.spec.is_offline or settings.device != "CPU" or not isinstance(engine, ServesStreams):
+            return []
+        threads = max(1, self.hardware.cores)
+        threads = threads if self.spec.max_threads is None else min(threads, self.spec.max_threads)
+        counts = [count for count in engine.stream_counts(self.hardware) if count <= threads] or [1]
+        return [replace(settings, threads=threads, streams=count, spinning=None) for count in counts]
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """Examples per call that the scenario leaves free and the model can take."""
+        if not self.spec.is_offline:
+            return BATCHES[:1]
+        try:
+            shapes = bound_shapes(self.card, self.spec.bindings)
+        except EngineError:
+            return BATCHES[:1]
+        return BATCHES if is_batch_free(self.card, shapes) else BATCHES[:1]
 
     def _capped(self, variant: SettingsVariant) -> SettingsVariant:
         most, threads = self.spec.max_threads, variant.settings.threads
@@ -138,7 +164,7 @@ class _Planner:
         """No pass, each cleaner after fixed shapes, all cleaners, fusion, and each arithmetic change on the best ground."""
         suited = [one for one in tools if _suits(one, engine, precision)]
         steps = {one.name: tuple(one.variants(self.card, self.hardware)) for one in suited}
-        shapes = steps.get(SHAPES, ())[:1]
+        shapes = steps.get(SHAPES, ())[:1] if len(self.batches) == 1 else ()  # a fixed batch would rule the others out
         cleaners = [steps[one.name][:1] for one in suited if one.family == CLEANING and one.name != SHAPES and steps[one.name]]
         fusions = [steps[one.name][:1] for one in suited if one.family == FUSION and steps[one.name]]
         others = [one for one in suited if one.family not in (CLEANING, FUSION)]
@@ -154,16 +180,33 @@ class _Planner:
         return _distinct(chains)
 
     def tune(self, candidate: Candidate) -> tuple[Candidate, ...]:
-        """The same model and precision with the backend's other thread counts and waiting modes."""
-        settings = candidate.recipe.settings
-        proposed = [self._capped(variant) for variant in backend(candidate.recipe.backend).variants(self.card, self.hardware)]
+        """The same model and precision with the backend's other thread counts and waiting modes; offline also streams and batches."""
+        settings, engine = candidate.recipe.settings, backend(candidate.recipe.backend)
+        proposed = [self._capped(variant) for variant in engine.variants(self.card, self.hardware)]
+        tuned = [
+            (replace(settings, threads=one.settings.threads, spinning=one.settings.spinning), one.why or "other threads")
+            for one in proposed
+        ]
         found: list[Candidate] = []
-        for variant in proposed:
-            tuned = replace(settings, threads=variant.settings.threads, spinning=variant.settings.spinning)
-            recipe = replace(candidate.recipe, settings=tuned)
+        for chosen, why in self._for_throughput(engine, settings) if self.spec.is_offline else tuned:
+            recipe = replace(candidate.recipe, settings=chosen)
             if recipe not in [candidate.recipe, *(one.recipe for one in found)]:
-                found.append(replace(candidate, recipe=recipe, why=f"settings: {variant.why or 'other threads'}"))
+                found.append(
+                    replace(candidate, recipe=recipe, why=f"settings: {why}", prior_speedup=candidate.prior_speedup * _gain(chosen))
+                )
         return tuple(found)
+
+    def _for_throughput(self, engine: Backend, settings: BackendSettings) -> list[tuple[BackendSettings, str]]:
+        """Every number of streams with every batch, as many as are free here; larger batches of the first layout come first."""
+        layouts = self._layouts(engine, settings) or [settings]
+        return [
+            (replace(layout, batch=batch), f"{layout.streams} in flight, {batch} per call") for layout in layouts for batch in self.batches
+        ]
+
+
+def _gain(settings: BackendSettings) -> float:
+    """A guess that orders what is tried: streams keep every core at work, a batch fills wide units."""
+    return (1.25 if settings.streams > 1 else 1.0) * (1.05 if settings.batch > 1 else 1.0)
 
 
 def _suits(one: Pass, engine: Backend, precision: Precision) -> bool:
@@ -264,7 +307,8 @@ def _kind(one: Candidate) -> tuple[object, ...]:
     recipe, settings = one.recipe, one.recipe.settings
     changing = [step.name for step in recipe.passes if passes()[step.name].family != CLEANING]
     is_cleaned = one.accuracy_invariant and len(recipe.passes) > len(changing)
-    return (recipe.backend, settings.device, settings.precision, settings.spinning, is_cleaned, *changing)
+    load = (settings.streams > 1, settings.batch > 1)
+    return (recipe.backend, settings.device, settings.precision, settings.spinning, *load, is_cleaned, *changing)
 
 
 def installed_backends(hardware: HardwareProfile) -> dict[str, Available | Missing]:

@@ -222,7 +222,7 @@ class Performer:
 
     @property
     def _pace(self) -> Pace:
-        return Pace(block_s=self.block_s, min_iterations=self.min_iterations)
+        return Pace(block_s=self.block_s, min_iterations=self.min_iterations, by_rate=self.machine.spec.is_offline)
 
     def _warn(self, sentence: str) -> None:
         kinds = {one.split(":")[0] for one in self.warnings}
@@ -293,6 +293,8 @@ def arm_of(start: Start) -> Arm:
         memory_peak_bytes=start.memory_peak_bytes,
         warmup=start.warmup,
         calls_per_sample=start.calls_per_sample,
+        items=start.items,
+        in_flight=start.in_flight,
     )
 
 

@@ -62,9 +62,10 @@ def choose(winners: Sequence[Appraisal], evidence: Evidence) -> Appraisal:
 
 
 def changes(recipe: Recipe) -> int:
-    """How far a recipe is from the upload: passes, a lower precision, and settings off their default."""
+    """How far a recipe is from the upload: passes, a lower precision, and other settings off their default."""
     settings = recipe.settings
-    return len(recipe.passes) + (settings.precision is not Precision.F32) + (settings.spinning is not None) + len(settings.extra)
+    off_default = (settings.precision is not Precision.F32, settings.spinning is not None, settings.streams > 1, settings.batch > 1)
+    return len(recipe.passes) + sum(off_default) + len(settings.extra)
 
 
 def _is_invariant(one: Appraisal) -> bool:
@@ -79,7 +80,7 @@ def _conclusion(evidence: Evidence, decision: Decision, reason: str, *, winner: 
         nearest=None if winner is not None else nearest_miss(evidence),
         duels=tuple(duel for one in evidence.appraisals for duel in one.duels) if _race_holds(evidence.race) else (),
         not_tried=evidence.not_tried,
-        warnings=_warnings(evidence),
+        warnings=_warnings(evidence) + _latency_price(evidence, winner),
     )
 
 
@@ -236,6 +237,18 @@ def _warnings(evidence: Evidence) -> tuple[str, ...]:
     if unbound:
         found.append(f"{_noun(unbound[0].kpi)} is estimated on this machine: its target is shown and did not decide.")
     return tuple(found)
+
+
+def _latency_price(evidence: Evidence, winner: int | None) -> tuple[str, ...]:
+    """Offline guards no latency, for nobody waits for one answer; where a request takes longer, that is said."""
+    duels = [duel for one in evidence.appraisals if one.trial == winner and evidence.spec.is_offline for duel in one.duels]
+    duel = next((one for one in duels if one.kpi == "latency_p50_ms" and one.effect is Effect.SLOWER), None)
+    if duel is None or not duel.speedup.value:
+        return ()
+    longer = f"{1 / duel.speedup.value:.2g}"
+    return (
+        f"One request takes {longer} times as long as in the original (p50): batches and parallel streams trade latency for throughput.",
+    )
 
 
 def _counted(count: int) -> str:

@@ -65,8 +65,9 @@ def _doubts(report: StageReport, *, elapsed_s: float, batch: int) -> Iterator[st
         yield from _measurement_doubts(measurement)
     values = {one.kpi: one.value for one in report.measurements if one.value is not None}
     yield from _order_doubts(values)
-    yield from _throughput_doubts(values, calls=batch * max(1, report.recipe.settings.streams))
-    yield from _wall_doubts(report.measurements, wall_s=elapsed_s * max(1, report.recipe.settings.streams))
+    settings = report.recipe.settings
+    yield from _throughput_doubts(values, calls=batch * max(1, settings.streams) * max(1, settings.batch))
+    yield from _wall_doubts(report.measurements, wall_s=elapsed_s * max(1, settings.streams))
     check_finite(report.detail)
     check_finite(report.environment)
 

@@ -321,3 +321,27 @@ def test_new_recipes_never_take_an_index_of_an_earlier_attempt() -> None:
     known = {candidate("gone").recipe.key: Known(index=1)}
     world = World(truths={"fast": FAST})
     assert world.run(machine([candidate("fast")], known=known)).winner == 2
+
+
+def test_offline_a_batch_wins_by_its_throughput_and_the_longer_request_is_said() -> None:
+    world = World(truths={"fast": Truth(speedup=1.5, batch=8)})
+    search = machine([candidate("fast")], spec=SearchSpec(objective="throughput_per_s"))
+    conclusion = world.run(search)
+    assert conclusion.decision is Decision.WINNER
+    assert conclusion.duels[0].kpi == "throughput_per_s"
+    assert conclusion.duels[0].speedup.value == pytest.approx(1.5, rel=0.1)
+    assert any("One request takes 5.3 times as long" in warning or "times as long" in warning for warning in conclusion.warnings)
+
+
+def test_offline_a_latency_target_still_binds_what_a_batch_takes() -> None:
+    spec = SearchSpec(objective="throughput_per_s", targets=(KpiTarget(kpi="latency_p50_ms", value=2.0, relative=True),))
+    conclusion = World(truths={"fast": Truth(speedup=1.5, batch=8)}).run(machine([candidate("fast")], spec=spec))
+    assert conclusion.decision is Decision.KEEP_ORIGINAL
+    assert "misses p50 latency" in conclusion.reason
+
+
+def test_offline_a_batch_that_brings_no_throughput_never_wins() -> None:
+    conclusion = World(truths={"same": Truth(speedup=1.0, batch=8)}).run(
+        machine([candidate("same")], spec=SearchSpec(objective="throughput_per_s"))
+    )
+    assert conclusion.decision is not Decision.WINNER

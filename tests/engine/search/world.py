@@ -46,13 +46,17 @@ def candidate(name: str, *, invariant: bool = True) -> Candidate:
 
 @dataclass(kw_only=True)
 class Truth:
-    """What is true of one recipe. ``sealed`` defaults to ``gate``; ``misses``: too far from its limit to be proven on more examples."""
+    """What is true of one recipe. ``sealed`` defaults to ``gate``; ``misses``: too far from its limit to be proven on more examples.
+
+    ``speedup`` is that of an example; a call takes ``batch`` of them.
+    """
 
     speedup: float = 1.0
     gate: Verdict = Verdict.PASS
     sealed: Verdict | None = None
     invariant: bool = True
     misses: bool = False
+    batch: int = 1
     build_failure: Failure | None = None
     race_failures: list[Failure] = field(default_factory=list)
 
@@ -147,10 +151,11 @@ class World:
         return Screened(seconds=self.elapsed_s - begin, medians_ns=medians, opened_s=opened)
 
     def _arm(self, trial: int) -> Arm:
-        durations = self._process_ns(trial) * np.exp(self.rng.normal(0, self.call_sd, 40))
+        batch = self.truth(trial).batch
+        durations = batch * self._process_ns(trial) * np.exp(self.rng.normal(0, self.call_sd, 40))
         issued = np.concatenate([[0], np.cumsum(durations)[:-1]])
         rows = np.stack([issued, issued + durations], axis=1).astype(np.int64)
-        return Arm(rows_ns=rows, load_ns=10**8, first_ns=10**7, memory_peak_bytes=10**8)
+        return Arm(rows_ns=rows, load_ns=10**8, first_ns=10**7, memory_peak_bytes=10**8, items=batch)
 
     def _block(self, action: RaceBlock) -> Raced:
         seconds = self._spend((self.start_s + 1) * len(action.order))
