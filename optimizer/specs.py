@@ -164,6 +164,9 @@ class PassStep:
     params: dict[str, Json] = field(default_factory=dict)
 
 
+STREAMS_MOST, BATCH_MOST = 1024, 4096
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendSettings:
     """Runtime settings of a session. ``threads`` None means the backend's own default at the cgroup quota.
@@ -179,6 +182,10 @@ class BackendSettings:
     device: str = "CPU"
     provider: str = ""
     extra: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.streams <= STREAMS_MOST and 1 <= self.batch <= BATCH_MOST):
+            raise InputError("settings.range", f"Streams go from 1 to {STREAMS_MOST}, batches from 1 to {BATCH_MOST:,}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

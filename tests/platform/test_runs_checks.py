@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from optimizer.specs import Budget, Decision, Failure, KpiTarget, SearchSpec, Stage, StageStatus
+from optimizer.specs import BackendSettings, Budget, Decision, Failure, KpiTarget, Recipe, SearchSpec, Stage, StageReport, StageStatus
 from parka.accounts.access import Access
 from parka.core.errors import Forbidden, NotFound, PlatformError, RateLimited, Refused
 from parka.experiments import selectors, services
@@ -73,6 +73,20 @@ def test_a_batch_may_complete_several_inferences_a_call() -> None:
     assert largest_batch(card, {"batch": 8}) == 8
     report = stage_report(stage=Stage.RACE, measurements=(latency("latency_mean_ms", 1.0), latency("throughput_per_s", 8000.0)))
     check_report(report, elapsed_s=60, batch=8)
+
+
+def test_a_recipe_with_batches_and_streams_may_complete_more_but_not_any_number() -> None:
+    settings = BackendSettings(threads=2, streams=2, batch=4)
+    recipe = Recipe(backend="openvino", settings=settings)
+    for rate in (8000.0, 9000.0):
+        report = StageReport(
+            trial=1, stage=Stage.RACE, recipe=recipe, measurements=(latency("latency_mean_ms", 1.0), latency("throughput_per_s", rate))
+        )
+        if rate == 8000.0:
+            check_report(report, elapsed_s=60)
+        else:
+            with pytest.raises(Refused):
+                check_report(report, elapsed_s=60)
 
 
 def test_an_unknown_kpi_is_refused() -> None:

@@ -19,6 +19,8 @@ from tests.samples import mlp
 
 PLAIN = Recipe(backend="onnxruntime", settings=BackendSettings(threads=1, spinning=False))
 COMPILED = Recipe(backend="openvino", settings=BackendSettings(threads=1))
+IN_BATCHES = BackendSettings(threads=2, streams=2, batch=4)
+PLAIN_BATCHES, COMPILED_BATCHES = Recipe(backend="onnxruntime", settings=IN_BATCHES), Recipe(backend="openvino", settings=IN_BATCHES)
 
 
 def input_set(folder: Path, arrays: dict[str, np.ndarray]) -> InputSet:
@@ -34,7 +36,7 @@ def tiny_content(folder: Path, recipe: Recipe = PLAIN, *, starts_ms: tuple[float
     """A small network with its true samples; ``starts_ms`` are the recorded medians."""
     model_dir = folder / "model"
     model_dir.mkdir(parents=True)
-    mlp(model_dir / "model.onnx")
+    mlp(model_dir / "model.onnx", batch=1 if recipe.settings.batch == 1 else "n")
     inputs = input_set(folder / "inputs", {"x": np.random.default_rng(3).normal(size=(12, 1, 16)).astype(np.float32)})
     with Sandbox(root=folder / "children", level=Level.C) as sandbox:
         samples = make_samples(
