@@ -172,11 +172,13 @@ class BackendSettings:
     """Runtime settings of a session. ``threads`` None means the backend's own default at the cgroup quota.
 
     ``streams`` requests are in flight at once and share ``threads``; ``batch`` examples go into one request along the first axis.
+    ``cached``: the session starts from what its runtime prepared at build time, kept beside the model.
     """
 
     threads: int | None = None
     streams: int = 1
     batch: int = 1
+    cached: bool = False
     precision: Precision = Precision.F32
     spinning: bool | None = None
     device: str = "CPU"
@@ -210,7 +212,13 @@ class Recipe:
         streams = "" if self.settings.streams == 1 else f" · {self.settings.streams} streams"
         batch = "" if self.settings.batch == 1 else f" · batch {self.settings.batch}"
         spin = "" if self.settings.spinning is None else (" · spinning" if self.settings.spinning else " · no spinning")
-        return f"{steps} · {self.backend}{precision}{threads}{streams}{batch}{spin}"
+        start = " · start cache" if self.settings.cached else ""
+        return f"{steps} · {self.backend}{precision}{threads}{streams}{batch}{spin}{start}"
+
+    @property
+    def is_built(self) -> bool:
+        """Whether its files differ from the upload's."""
+        return bool(self.passes) or self.settings.cached
 
 
 class Validity(StrEnum):

@@ -24,6 +24,7 @@ from optimizer.backends.errors import (
 )
 from optimizer.backends.hints import quota_threads, stream_counts, thread_counts
 from optimizer.backends.providers import CPU, Provider, provider
+from optimizer.backends.start_cache import Found, conditions, find, write_stamp
 from optimizer.ort import load_onnxruntime
 from optimizer.specs import BackendSettings, HardwareProfile, ModelCard, Precision, TensorSpec
 
@@ -34,6 +35,7 @@ NUMPY_TYPES = frozenset(
 """Element types that this runtime takes from numpy and gives back to it."""
 LEVELS = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_LAYOUT", "ORT_ENABLE_ALL")
 GRAPH_LEVEL = "graph_optimization_level"
+PREPARED = "prepared.onnx"
 UNSUPPORTED = (
     re.compile(r"Could not find an implementation for (?P<op>[\w.]+)\((?P<version>\d+)\) node with name '(?P<node>[^']*)'"),
     re.compile(r"(?:Fatal error: |^|\s)(?P<op>[\w.]*:?[\w.]+)\((?P<version>-?\d+)\) is not a registered function/op"),
@@ -106,6 +108,18 @@ class OnnxRuntime:
         chosen += [_cpu(threads, why="fewer threads spend less time waiting for each other") for threads in others]
         return tuple(chosen + _other_providers())
 
+    def prepare(self, artifact: Path, settings: BackendSettings, *, shapes: Mapping[str, tuple[int, ...]] | None, folder: Path) -> None:
+        """Write the graph as it stands after all of the runtime's rewrites, which then need no second time."""
+        ort = _required()
+        name, chosen = _provider(ort, settings)
+        if name != CPU:
+            raise SettingRefused(f"{name} keeps what it compiled in its own form; ask for the CPU, or for no start cache.")
+        threads = threads_per_stream(settings, total=settings.threads or quota_threads())
+        options = _session_options(ort, settings, threads=threads)
+        options.optimized_model_filepath = str(folder / PREPARED)
+        _load(ort, artifact, options=options, providers=[(name, chosen.settings(settings.precision, threads=threads, cache_dir=None))])
+        write_stamp(folder, _conditions(ort, artifact, settings, name), file=PREPARED)
+
     def stream_counts(self, hardware: HardwareProfile) -> Sequence[int]:
         return stream_counts(hardware)
 
@@ -124,7 +138,11 @@ class OnnxRuntime:
         options = _session_options(ort, settings, threads=threads)
         provider_options = chosen.settings(settings.precision, threads=threads, cache_dir=cache_dir)
         providers = [(name, provider_options), *([(CPU, {})] if name != CPU else [])]
-        session = _load(ort, artifact, options=options, providers=providers)
+        start = find(artifact, _conditions(ort, artifact, settings, name)) if settings.cached else Found()
+        if start.file:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        source = start.file or artifact
+        session = _load(ort, source, options=options, providers=providers)
         if name not in session.get_providers():
             raise LoadFailed(
                 f"ONNX Runtime fell back from {name} to {session.get_providers()[0]}: check that provider's driver and libraries."
@@ -133,7 +151,7 @@ class OnnxRuntime:
         streams = (
             [session] * (1 + others)
             if threads == 1
-            else [session, *(_load(ort, artifact, options=options, providers=providers) for _ in range(others))]
+            else [session, *(_load(ort, source, options=options, providers=providers) for _ in range(others))]
         )
         facts = {
             "runtime": f"onnxruntime {ort.__version__}",
@@ -144,10 +162,18 @@ class OnnxRuntime:
             "graph_optimization_level": settings.extra.get(GRAPH_LEVEL, "ORT_ENABLE_ALL"),
             "precision": str(settings.precision),
         }
+        if settings.cached:
+            facts["start_cache"] = start.fact
         opened = OnnxRuntimeSession(streams, facts=facts)
         _refuse_non_tensors(opened)
         check_shapes(opened.inputs, shapes or {})
         return opened
+
+
+def _conditions(ort: ModuleType, artifact: Path, settings: BackendSettings, provider_name: str) -> dict[str, Any]:
+    """What the rewritten graph depends on; its dims stay as open as the model's."""
+    key = {"graph_level": settings.extra.get(GRAPH_LEVEL, LEVELS[-1]), "provider": provider_name}
+    return conditions(artifact, runtime=f"onnxruntime {ort.__version__}", key=key, shapes=None)
 
 
 def _required() -> ModuleType:

@@ -25,6 +25,7 @@ from optimizer.backends.errors import (
     explain_feeds,
 )
 from optimizer.backends.hints import precisions, quota_threads, stream_counts, thread_counts
+from optimizer.backends.start_cache import Found, conditions, find, write_stamp
 from optimizer.formats.onnx_graph import mapped, walk
 from optimizer.specs import BackendSettings, ExecutedNode, HardwareProfile, ModelCard, Precision, TensorSpec
 
@@ -41,6 +42,7 @@ OWN_SETTINGS = {
 }
 """Properties that a recipe states elsewhere; a second place could contradict what the recipe claims."""
 INSTALL = "pip install openvino"
+PREPARED = "prepared.blob"
 MAX_BOUND_TENSORS = 4096
 REFUSED_OPS = (
     re.compile(r"No conversion rule (?:found )?for operations?:? (?P<op>[^\n]+)"),
@@ -162,17 +164,63 @@ class OpenVino:
         core = ov.Core()
         if settings.device not in core.available_devices:
             raise SettingRefused(f"OpenVINO sees no device {settings.device}; it offers {', '.join(core.available_devices)}.")
-        model = _read(core, artifact)
-        names = _input_names(model, artifact)
-        inputs = tuple(replace(_tensor(port), name=name) for port, name in zip(model.inputs, names, strict=True))
-        _refuse_unreadable(inputs, [_tensor(port) for port in model.outputs])
-        if settings.batch > 1:
-            inputs = tuple(_with_open_batch(one) for one in inputs)
-        check_shapes(inputs, shapes or {})
-        _bind_shapes(model, dict(zip(names, model.inputs, strict=True)), shapes or {})
+        start = find(artifact, _conditions(ov, artifact, settings, shapes)) if settings.cached else Found()
+        if start.file:
+            return _imported(ov, core, start, settings)
+        model, names, inputs = _shaped(core, artifact, settings, shapes)
         compiled = _compile(core, model, settings, cache_dir=cache_dir)
         facts = {"runtime": f"openvino {ov.__version__}", "cached": cache_dir is not None}
+        if settings.cached:
+            facts["start_cache"] = start.fact
         return OpenVinoSession(compiled, inputs=inputs, names=names, facts=facts, streams=settings.streams)
+
+    def prepare(self, artifact: Path, settings: BackendSettings, *, shapes: Mapping[str, tuple[int, ...]] | None, folder: Path) -> None:
+        """Write the compiled model, for this device, these settings and these shapes."""
+        ov = _required()
+        core = ov.Core()
+        model, names, _ = _shaped(core, artifact, settings, shapes)
+        (folder / PREPARED).write_bytes(_exported(_compile(core, model, settings, cache_dir=None)))
+        write_stamp(folder, _conditions(ov, artifact, settings, shapes), file=PREPARED, inputs=names)
+
+
+def _conditions(ov: ModuleType, artifact: Path, settings: BackendSettings, shapes: Mapping[str, tuple[int, ...]] | None) -> dict[str, Any]:
+    key = {"device": settings.device, **compile_properties(settings, cache_dir=None)}
+    return conditions(artifact, runtime=f"openvino {ov.__version__}", key=key, shapes=shapes)
+
+
+def _exported(compiled: Any) -> bytes:
+    try:
+        blob = compiled.export_model()
+    except Exception as error:  # the runtime raises plain RuntimeError
+        raise SettingRefused(f"This device cannot write its compiled model: {_last_line(error)}") from error
+    return bytes(blob.getvalue() if hasattr(blob, "getvalue") else blob)
+
+
+def _imported(ov: ModuleType, core: Any, start: Found, settings: BackendSettings) -> OpenVinoSession:
+    """A session from the compiled model, without reading the model it came from."""
+    try:
+        blob = start.file.read_bytes() if start.file else b""
+        compiled = core.import_model(blob, settings.device, compile_properties(settings, cache_dir=None))
+    except Exception as error:  # the runtime raises plain RuntimeError
+        raise LoadFailed(f"OpenVINO cannot read its compiled model; build the recipe again: {_last_line(error)}") from error
+    inputs = tuple(replace(_tensor(port), name=name) for port, name in zip(compiled.inputs, start.inputs, strict=True))
+    facts = {"runtime": f"openvino {ov.__version__}", "cached": False, "start_cache": start.fact}
+    return OpenVinoSession(compiled, inputs=inputs, names=start.inputs, facts=facts, streams=settings.streams)
+
+
+def _shaped(
+    core: Any, artifact: Path, settings: BackendSettings, shapes: Mapping[str, tuple[int, ...]] | None
+) -> tuple[Any, list[str], tuple[TensorSpec, ...]]:
+    """The model bound to its shapes, with the names and the tensors of its inputs."""
+    model = _read(core, artifact)
+    names = _input_names(model, artifact)
+    inputs = tuple(replace(_tensor(port), name=name) for port, name in zip(model.inputs, names, strict=True))
+    _refuse_unreadable(inputs, [_tensor(port) for port in model.outputs])
+    if settings.batch > 1:
+        inputs = tuple(_with_open_batch(one) for one in inputs)
+    check_shapes(inputs, shapes or {})
+    _bind_shapes(model, dict(zip(names, model.inputs, strict=True)), shapes or {})
+    return model, names, inputs
 
 
 def _openvino() -> ModuleType:

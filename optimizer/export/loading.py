@@ -52,14 +52,20 @@ def loading_notes(described: Described, *, included: Included, packages: Sequenc
 
 def _load(plan: SessionPlan) -> str:
     """What the load was, where it was more than one example at a time."""
+    cache = (
+        "model/start-cache/ is what the runtime prepared for starts. serve.py uses it where runtime version, kind of processor and settings\n"
+        "are those it was made under, and opens the model itself anywhere else; parka-optimize replay always opens the\nmodel itself.\n\n"
+        if plan.start_cache
+        else ""
+    )
     if plan.streams == 1 and plan.batch == 1:
-        return ""
+        return cache
     calls = "one call at a time" if plan.streams == 1 else f"{plan.streams} calls at once, each from a thread of its own"
     shared = plan.streams > 1 and plan.runtime == ONNXRUNTIME
     sessions = "" if not shared else ("; all share one session" if plan.threads == 1 else "; each has a session of its own")
     openvino = "; each has a request of its own (compiled.create_infer_request)" if plan.streams > 1 and plan.runtime == OPENVINO else ""
     batch = "" if plan.batch == 1 else f" of {plan.batch} examples along the first axis"
-    return f"It was measured with {calls}{batch}{sessions}{openvino}. serve.py does the same.\n\n"
+    return f"It was measured with {calls}{batch}{sessions}{openvino}. serve.py does the same.\n\n{cache}"
 
 
 def _parts(included: Included, packages: Sequence[str]) -> str:

@@ -19,13 +19,15 @@ ALL_REWRITES = "ORT_ENABLE_ALL"
 class SessionPlan:
     """Every setting of the session, spelled in the runtime's own words. ``providers`` are ONNX Runtime's, ``properties`` OpenVINO's.
 
-    ``streams`` requests are in flight at once, each of ``batch`` examples; ``threads`` are those of one request.
+    ``streams`` requests are in flight at once, each of ``batch`` examples; ``threads`` are those of one request. ``start_cache``:
+    the model's folder holds what the runtime prepared for starts.
     """
 
     runtime: str
     threads: int = 0
     streams: int = 1
     batch: int = 1
+    start_cache: bool = False
     graph_level: str = ""
     config: dict[str, str] = field(default_factory=dict)
     providers: tuple[tuple[str, dict[str, str]], ...] = ()
@@ -40,7 +42,8 @@ def session_plan(recipe: Recipe) -> SessionPlan:
     if recipe.backend == OPENVINO:
         stated = compile_properties(recipe.settings, cache_dir=None)
         streams, batch = recipe.settings.streams, recipe.settings.batch
-        return SessionPlan(runtime=OPENVINO, device=recipe.settings.device, properties=stated, streams=streams, batch=batch)
+        cached, device = recipe.settings.cached, recipe.settings.device
+        return SessionPlan(runtime=OPENVINO, device=device, properties=stated, streams=streams, batch=batch, start_cache=cached)
     if recipe.backend in (PYTORCH, TORCH_COMPILE):
         return SessionPlan(runtime=recipe.backend, threads=recipe.settings.threads or quota_threads(), batch=recipe.settings.batch)
     return SessionPlan(runtime=recipe.backend, batch=recipe.settings.batch)
@@ -55,6 +58,7 @@ def _onnxruntime(settings: BackendSettings) -> SessionPlan:
         threads=threads,
         streams=settings.streams,
         batch=settings.batch,
+        start_cache=settings.cached,
         graph_level=settings.extra.get(GRAPH_LEVEL, ALL_REWRITES),
         config=_config(settings.spinning, settings.extra),
         providers=(first,) if name == CPU else (first, (CPU, {})),

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import argparse
 import functools
+import hashlib
 import importlib
 import io
 import json
 import os
+import platform
 import queue
 import sys
 import zipfile
@@ -50,6 +52,7 @@ class Model:
         openers = {"onnxruntime": open_onnxruntime, "openvino": open_openvino}
         plan = described["session"]
         streams = openers[plan["runtime"]](folder / described["entry"], described)
+        self.start_cache = described.get("start_cache_used", False)
         self._batch, self._shapes = plan["batch"], described["shapes"]
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for run in streams:
@@ -104,6 +107,10 @@ def open_onnxruntime(path: Path, described: dict[str, Any]) -> list[Any]:
     for key, value in plan["config"].items():
         options.add_session_config_entry(key, value)
     providers = [(name, chosen) for name, chosen in plan["providers"]]
+    key = {"graph_level": plan["graph_level"], "provider": providers[0][0]}
+    prepared = start_cache(path, described, runtime=f"onnxruntime {ort.__version__}", settings=key, shapes={})
+    if prepared:
+        path, options.graph_optimization_level = prepared, ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     names, results = [one["name"] for one in described["inputs"]], [one["name"] for one in described["outputs"]]
 
     def stream(session: Any) -> Any:
@@ -118,10 +125,16 @@ def open_openvino(path: Path, described: dict[str, Any]) -> list[Any]:
     """Functions from input arrays to output arrays, both in the model's order: as many as may run at once."""
     ov: Any = importlib.import_module("openvino")
     plan, core = described["session"], ov.Core()
-    model = core.read_model(str(path))
-    if described["shapes"]:
-        model.reshape({name: [shape[0] * plan["batch"], *shape[1:]] if shape else shape for name, shape in described["shapes"].items()})
-    compiled = core.compile_model(model, plan["device"], plan["properties"])
+    shapes = {name: [shape[0] * plan["batch"], *shape[1:]] if shape else shape for name, shape in described["shapes"].items()}
+    settings = {"device": plan["device"], **plan["properties"]}
+    prepared = start_cache(path, described, runtime=f"openvino {ov.__version__}", settings=settings, shapes=shapes)
+    if prepared:
+        compiled = core.import_model(prepared.read_bytes(), plan["device"], plan["properties"])
+    else:
+        model = core.read_model(str(path))
+        if shapes:
+            model.reshape(shapes)
+        compiled = core.compile_model(model, plan["device"], plan["properties"])
 
     def run(request: Any, arrays: list[Any]) -> list[Any]:
         for port, array in zip(request.model_inputs, arrays, strict=True):
@@ -130,6 +143,33 @@ def open_openvino(path: Path, described: dict[str, Any]) -> list[Any]:
         return [array.copy() for array in request.infer(dict(enumerate(arrays)), share_outputs=True).values()]
 
     return [functools.partial(run, compiled.create_infer_request()) for _ in range(plan["streams"])]
+
+
+def start_cache(path: Path, described: dict[str, Any], *, runtime: str, settings: dict[str, Any], shapes: dict[str, Any]) -> Path | None:
+    """What the runtime prepared for starts, if the bundle has it and it was made under these very conditions."""
+    folder = path.parent / "start-cache"
+    if not described["session"]["start_cache"]:
+        return None
+    try:
+        stamp = json.loads((folder / "stamp.json").read_text(encoding="utf-8"))
+        file = folder / Path(str(stamp["file"])).name
+    except (OSError, ValueError, KeyError):
+        return None
+    model = [path.name, path.stat().st_size]
+    here = {"runtime": runtime, "processor": processor(), "model": model, "settings": settings, "shapes": shapes}
+    described["start_cache_used"] = stamp.get("conditions") == here and file.is_file()
+    return file if described["start_cache_used"] else None
+
+
+def processor() -> str:
+    """Digest of the processor's model and instruction sets."""
+    told = [platform.machine(), platform.processor()]
+    try:
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
+    except OSError:
+        first = ""
+    told += sorted(line for line in first.splitlines() if line.partition(":")[0].strip() in ("model name", "flags", "Features", "CPU part"))
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:32]
 
 
 def plain(array: Any) -> Any:
@@ -191,7 +231,7 @@ def handler(model: Model, *, most_bytes: int) -> type[BaseHTTPRequestHandler]:
             if self.path != "/health":
                 self._refuse(Refused(HTTPStatus.NOT_FOUND, "path.unknown", "There is GET /health and POST /infer."))
                 return
-            told = {"status": "ok", "inputs": model.inputs, "outputs": model.outputs}
+            told = {"status": "ok", "inputs": model.inputs, "outputs": model.outputs, "start_cache": model.start_cache}
             self._answer(HTTPStatus.OK, JSON, json.dumps(told).encode())
 
         def do_POST(self) -> None:

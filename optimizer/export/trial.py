@@ -79,7 +79,7 @@ def start_medians_ms(path: Path) -> list[float]:
 
 def _artifact(trial: int, *, problem: SearchProblem, reports: Sequence[StageReport]) -> Artifact:
     build = _build_report(trial, reports)
-    if not build.recipe.passes:
+    if not build.recipe.is_built:
         return Artifact(folder=problem.model_dir, entry=problem.entry, recipe=build.recipe)
     found = BuildCache(problem.workspace / "builds").find(str(build.detail.get("build_key", "")))
     if found is None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from optimizer.backends.start_cache import processor
 from optimizer.codec import digest, from_jsonable, to_jsonable
 from optimizer.passes import optimization_pass
 from optimizer.passes.build_key import build_key
@@ -16,14 +17,39 @@ from optimizer.sandbox import ChildJob, Sandbox
 from optimizer.specs import ModelCard, PassNeeds, Recipe
 
 ENTRY = "optimizer.pipeline.build_child:apply_recipe"
+PREPARE = "optimizer.pipeline.prepare_child:prepare"
 
 
 def materialise(recipe: Recipe, *, subject: Subject, cache: BuildCache, sandbox: Sandbox) -> Build:
-    """The recipe's model. Raises StepFailed (``pass.*``, ``child.*``)."""
+    """The recipe's model. Raises StepFailed (``pass.*``, ``child.*``, ``backend.*``)."""
+    build = _rewritten(recipe, subject=subject, cache=cache, sandbox=sandbox)
+    if not recipe.settings.cached:
+        return build
+    key = _prepared_key(build, recipe, subject)
+    return cache.find(key) or _prepare(key, build, recipe, subject=subject, cache=cache, sandbox=sandbox)
+
+
+def _rewritten(recipe: Recipe, *, subject: Subject, cache: BuildCache, sandbox: Sandbox) -> Build:
     if not recipe.passes:
         return as_uploaded(subject)
     key = key_of(recipe, subject)
     return cache.find(key) or _build(key, recipe, subject=subject, cache=cache, sandbox=sandbox)
+
+
+def _prepared_key(build: Build, recipe: Recipe, subject: Subject) -> str:
+    """What the runtime prepares holds for its own version, this processor, these settings and shapes alone."""
+    return digest([build.sha256, recipe.backend, recipe.settings, subject.shapes, subject.hardware.runtimes, processor()])
+
+
+def _prepare(key: str, build: Build, recipe: Recipe, *, subject: Subject, cache: BuildCache, sandbox: Sandbox) -> Build:
+    params = {"entry": build.entry, "backend": recipe.backend, "settings": to_jsonable(recipe.settings), "shapes": subject.shapes}
+    job = ChildJob(entry=PREPARE, params=params, binds={"model": build.folder}, limits=subject.limits)
+    outcome = sandbox.run(job, cancelled=subject.cancelled)
+    try:
+        facts = [*build.facts, {"pass": "start_cache", "files": dict(result_of(outcome)["files"])}]
+        return cache.store(key, produced=outcome.out_dir / "model", entry=build.entry, card=build.card, facts=facts)
+    finally:
+        shutil.rmtree(outcome.out_dir.parent, ignore_errors=True)
 
 
 def as_uploaded(subject: Subject) -> Build:

@@ -143,11 +143,15 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Screened:
-    """Median latency of each visited trial in this round; ``opened_s`` holds what opening a process cost."""
+    """Typical time of each visited trial in this round; ``opened_s`` holds what opening a process cost.
+
+    ``cold_ns`` are the cold starts of those opened in it: load and first inference.
+    """
 
     seconds: float
     medians_ns: dict[int, float] = field(default_factory=dict)
     opened_s: dict[int, float] = field(default_factory=dict)
+    cold_ns: dict[int, float] = field(default_factory=dict)
     failures: dict[int, Failure] = field(default_factory=dict)
 
 

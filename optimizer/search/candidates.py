@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 
 from optimizer.backends import DISTRIBUTIONS, Available, Missing, backend, backends, reference_recipe
 from optimizer.backends.base import Backend, ServesStreams, SettingsVariant
+from optimizer.backends.start_cache import PreparesStarts
 from optimizer.errors import EngineError, InputError
 from optimizer.formats.bindings import bound_shapes
 from optimizer.measure.batches import is_batch_free
 from optimizer.passes import CONVERSIONS, passes
 from optimizer.passes.base import No, Pass
+from optimizer.search.arms import COLD_START, is_start_targeted
 from optimizer.search.plan import Candidate, Plan
-from optimizer.search.priors import prior_of
+from optimizer.search.priors import prior_of, start_prior
 from optimizer.specs import (
     BackendSettings,
     HardwareProfile,
@@ -109,17 +111,28 @@ class _Planner:
         for engine in engines:
             for variant in self._structural(engine):
                 for chain in self._chains(engine, tools, variant.settings.precision):
-                    yield self.candidate(engine.name, variant, chain, tools)
+                    for cached in self._starts(engine, variant.settings):
+                        chosen = replace(variant, settings=replace(variant.settings, cached=cached))
+                        yield self.candidate(engine.name, chosen, chain, tools)
+
+    def _starts(self, engine: Backend, settings: BackendSettings) -> tuple[bool, ...]:
+        """With and without a start cache where starts are the objective; with one where a target limits them; else without."""
+        if not isinstance(engine, PreparesStarts) or settings.device != "CPU":
+            return (False,)
+        if self.spec.objective == COLD_START:
+            return (True, False)
+        return (True,) if is_start_targeted(self.spec) else (False,)
 
     def candidate(self, engine: str, variant: SettingsVariant, chain: Chain, tools: list[Pass]) -> Candidate:
         by_name = {one.name: one for one in tools}
         invariant = variant.accuracy_invariant and all(by_name[step.name].accuracy is PassAccuracy.INVARIANT for step in chain)
         prior = prior_of(engine, variant.settings, chain, card=self.card, hardware=self.hardware)
+        promise = start_prior(engine, variant.settings, chain) if self.spec.objective == COLD_START else prior.promise
         return Candidate(
             recipe=Recipe(backend=engine, passes=self.first + chain, settings=variant.settings),
             accuracy_invariant=invariant,
             why=variant.why if not chain else " + ".join(by_name[step.name].title for step in chain),
-            prior_speedup=prior.promise,
+            prior_speedup=promise,
             refines=any(by_name[step.name].family == PRECISION for step in chain),
             tries_forms=any(by_name[step.name].needs is PassNeeds.EVALUATION for step in chain),
             rewrites_arithmetic=any(by_name[step.name].accuracy is PassAccuracy.SENSITIVE for step in chain),
@@ -188,7 +201,9 @@ class _Planner:
             for one in proposed
         ]
         found: list[Candidate] = []
-        for chosen, why in self._for_throughput(engine, settings) if self.spec.is_offline else tuned:
+        chosen_and_why = self._for_throughput(engine, settings) if self.spec.is_offline else tuned
+        starts = self._starts(engine, settings)
+        for chosen, why in [(replace(one, cached=cached), why) for one, why in chosen_and_why for cached in starts]:
             recipe = replace(candidate.recipe, settings=chosen)
             if recipe not in [candidate.recipe, *(one.recipe for one in found)]:
                 found.append(
@@ -307,7 +322,7 @@ def _kind(one: Candidate) -> tuple[object, ...]:
     recipe, settings = one.recipe, one.recipe.settings
     changing = [step.name for step in recipe.passes if passes()[step.name].family != CLEANING]
     is_cleaned = one.accuracy_invariant and len(recipe.passes) > len(changing)
-    load = (settings.streams > 1, settings.batch > 1)
+    load = (settings.streams > 1, settings.batch > 1, settings.cached)
     return (recipe.backend, settings.device, settings.precision, settings.spinning, *load, is_cleaned, *changing)
 
 

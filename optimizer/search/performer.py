@@ -173,7 +173,13 @@ class Performer:
             if trial:
                 self.reporter.screen_failed(trial, failure)
                 self._screen_reported.add(trial)
-        return Screened(seconds=time.monotonic() - begin, medians_ns=done.medians_ns, opened_s=done.opened_s, failures=done.failures)
+        return Screened(
+            seconds=time.monotonic() - begin,
+            medians_ns=done.medians_ns,
+            opened_s=done.opened_s,
+            cold_ns={trial: float(facts.get("load_ns", 0)) + float(facts.get("first_ns", 0)) for trial, facts in done.facts.items()},
+            failures=done.failures,
+        )
 
     def _check_sealed(self, action: SealedCheck) -> Sealed:
         begin = time.monotonic()

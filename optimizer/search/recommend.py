@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from optimizer.kpis import kpi
 from optimizer.score.change import change_of
-from optimizer.score.wording import format_change, format_target
+from optimizer.score.wording import format_change, format_measurement, format_target
 from optimizer.search.actions import Conclusion
 from optimizer.search.appraise import Appraisal, is_binding
+from optimizer.search.arms import COLD_START
 from optimizer.search.field import Field, Standing, Trial
 from optimizer.search.race import Race, RaceEnd
 from optimizer.search.screen import ScreenLedger
@@ -64,7 +65,13 @@ def choose(winners: Sequence[Appraisal], evidence: Evidence) -> Appraisal:
 def changes(recipe: Recipe) -> int:
     """How far a recipe is from the upload: passes, a lower precision, and other settings off their default."""
     settings = recipe.settings
-    off_default = (settings.precision is not Precision.F32, settings.spinning is not None, settings.streams > 1, settings.batch > 1)
+    off_default = (
+        settings.precision is not Precision.F32,
+        settings.spinning is not None,
+        settings.streams > 1,
+        settings.batch > 1,
+        settings.cached,
+    )
     return len(recipe.passes) + sum(off_default) + len(settings.extra)
 
 
@@ -80,7 +87,7 @@ def _conclusion(evidence: Evidence, decision: Decision, reason: str, *, winner: 
         nearest=None if winner is not None else nearest_miss(evidence),
         duels=tuple(duel for one in evidence.appraisals for duel in one.duels) if _race_holds(evidence.race) else (),
         not_tried=evidence.not_tried,
-        warnings=_warnings(evidence) + _latency_price(evidence, winner),
+        warnings=_warnings(evidence) + _latency_price(evidence, winner) + _start_cache_note(evidence, winner),
     )
 
 
@@ -202,6 +209,8 @@ def _keeping_reason(evidence: Evidence) -> str:
     if evidence.appraisals and evidence.race is not None:
         return _lost_race(evidence.appraisals, evidence)
     screened = evidence.field.screened
+    if screened and evidence.spec.objective == COLD_START:
+        return f"None of {_counted(len(screened))} looked quicker to start than the original in screening without being slower."
     if screened:
         return f"None of {_counted(len(screened))} was faster than the original by more than {evidence.spec.margin:.0%} in screening."
     return _nothing_stood(evidence)
@@ -249,6 +258,22 @@ def _latency_price(evidence: Evidence, winner: int | None) -> tuple[str, ...]:
     return (
         f"One request takes {longer} times as long as in the original (p50): batches and parallel streams trade latency for throughput.",
     )
+
+
+def _start_cache_note(evidence: Evidence, winner: int | None) -> tuple[str, ...]:
+    """What a winner's start cache holds for, and the start without it where the race measured that too."""
+    if winner is None or not evidence.field.trials[winner].recipe.settings.cached:
+        return ()
+    recipe = evidence.field.trials[winner].recipe
+    plain = replace(recipe, settings=replace(recipe.settings, cached=False))
+    raced = {evidence.field.trials[one.trial].recipe.key: one for one in evidence.appraisals}
+    cold = {key: _cold_start(raced[key]) for key in (recipe.key, plain.key) if key in raced}
+    both = f" Cold start with it {cold[recipe.key]}, without it {cold[plain.key]}." if len(cold) == 2 else ""
+    return (f"The start cache is part of the model's files and works on this kind of processor and runtime version alone.{both}",)
+
+
+def _cold_start(one: Appraisal) -> str:
+    return next((format_measurement(found) for found in one.measurements if found.kpi == COLD_START), "not measured")
 
 
 def _counted(count: int) -> str:

@@ -20,7 +20,7 @@ from optimizer.export.packages import required_packages, version_gaps
 from optimizer.export.reading import open_bundle
 from optimizer.export.replay import Replay, ReplayVerdict, conclude, departures, latency_effect
 from optimizer.specs import BackendSettings, Precision, Recipe
-from tests.engine.export.bundles import COMPILED_BATCHES, PLAIN, PLAIN_BATCHES, tiny_bundle
+from tests.engine.export.bundles import COMPILED_BATCHES, COMPILED_CACHED, PLAIN, PLAIN_BATCHES, PLAIN_CACHED, tiny_bundle
 from tests.samples import mlp
 
 REDUCED = Recipe(backend="openvino", settings=BackendSettings(precision=Precision.BF16))
@@ -140,6 +140,14 @@ def resealed(folder: Path, name: str, change: Callable[[Path], object]) -> None:
 
 def edited(**changes: object) -> Callable[[Path], object]:
     return lambda path: path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize("recipe", [PLAIN_CACHED, COMPILED_CACHED], ids=["onnxruntime", "openvino"])
+def test_a_bundle_with_a_start_cache_is_replayed_from_the_model_itself(
+    tmp_path: Path, recipe: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["replay", str(tiny_bundle(tmp_path, recipe, starts_ms=(3.6e6, 3.61e6, 3.59e6))), *QUICK]) == 0
+    assert json.loads(capsys.readouterr().out)["agreement"] == "same"
 
 
 @pytest.mark.parametrize("recipe", [PLAIN_BATCHES, COMPILED_BATCHES], ids=["onnxruntime", "openvino"])

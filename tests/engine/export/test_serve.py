@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from optimizer.specs import Recipe
-from tests.engine.export.bundles import COMPILED, COMPILED_BATCHES, PLAIN, PLAIN_BATCHES, tiny_bundle
+from tests.engine.export.bundles import COMPILED, COMPILED_BATCHES, COMPILED_CACHED, PLAIN, PLAIN_BATCHES, PLAIN_CACHED, tiny_bundle
 
 LIMIT = 100_000
 
@@ -170,3 +170,17 @@ def test_a_server_of_batches_takes_any_number_of_examples(tmp_path: Path, recipe
         status, body = ask(address, "POST", "/infer", body=npz(x=x[:0]), kind="application/octet-stream")
         assert (status, json.loads(body)["code"]) == (400, "input.refused")
     assert subprocess.run(isolated(root, "--check"), timeout=120, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("recipe", [PLAIN_CACHED, COMPILED_CACHED], ids=["onnxruntime", "openvino"])
+def test_a_bundled_start_cache_is_used_here_and_left_alone_where_it_was_not_made(tmp_path: Path, recipe: Recipe) -> None:
+    root = unpacked(tmp_path, recipe)
+    stamp = root / "model/start-cache/stamp.json"
+    for made_here in (True, False):
+        if not made_here:
+            told = json.loads(stamp.read_text())
+            told["conditions"]["processor"] = "another"
+            stamp.write_text(json.dumps(told))
+        with served(root) as address:
+            assert json.loads(ask(address, "GET", "/health")[1])["start_cache"] is made_here
+        assert subprocess.run(isolated(root, "--check"), timeout=120, check=False).returncode == 0
