@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from optimizer.kpis import kpi
@@ -14,7 +14,7 @@ from optimizer.search.appraise import Appraisal, is_binding
 from optimizer.search.arms import COLD_START
 from optimizer.search.field import Field, Standing, Trial
 from optimizer.search.race import Race, RaceEnd
-from optimizer.search.screen import ScreenLedger
+from optimizer.search.screen import CERTAIN, ScreenLedger
 from optimizer.specs import Decision, Effect, Failure, NotTried, Precision, Recipe, SearchSpec, Verdict
 
 PROMISING = 0.5
@@ -169,14 +169,10 @@ def _open_about(one: Appraisal, race: Race | None, evidence: Evidence) -> str:
 
 def _unproven_promise(evidence: Evidence) -> str:
     """A candidate that screened as faster but whose outputs, or whose race, the data or the time could not prove."""
-    ledger = evidence.ledger
-    for trial in ledger.ranking(evidence.field.screened):
-        if ledger.may_win(trial) < PROMISING:
-            break
+    for trial, speed in _promises(evidence):
         entrant = evidence.field.trials[trial]
         if _is_settled(entrant, evidence):
             continue
-        speed = f"Trial {trial} looked {math.exp(pace.log_ratio):.2g}× as fast in screening" if (pace := ledger.pace(trial)) else ""
         if evidence.synthetic and trial not in evidence.eligible:
             return f"{speed}, but random inputs cannot show that its outputs still match: {REAL_INPUTS}."
         if entrant.sealed and entrant.sealed.verdict is Verdict.UNPROVEN:
@@ -185,6 +181,22 @@ def _unproven_promise(evidence: Evidence) -> str:
     if not evidence.field.screened and any(one.reason == OUT_OF_TIME for one in evidence.not_tried):
         return "The time budget ended before any candidate was timed; allow more time."
     return ""
+
+
+def _promises(evidence: Evidence) -> Iterator[tuple[int, str]]:
+    """Candidates that may win, as screening saw them: best first, each with the words for it."""
+    ledger, screened = evidence.ledger, evidence.field.screened
+    if evidence.spec.objective == COLD_START:
+        starts = {trial: ledger.start_ratio(trial) for trial in screened if ledger.slower_than_baseline(trial) < CERTAIN}
+        for trial in sorted(starts, key=lambda one: -starts[one]):
+            if starts[trial] > math.log1p(evidence.spec.margin):
+                yield trial, f"Trial {trial} looked {math.exp(starts[trial]):.2g}× as quick to start in screening"
+        return
+    for trial in ledger.ranking(screened):
+        if ledger.may_win(trial) < PROMISING:
+            return
+        pace = ledger.pace(trial)
+        yield trial, f"Trial {trial} looked {pace.speedup:.2g}× as fast in screening" if pace else ""
 
 
 def _is_settled(entrant: Trial, evidence: Evidence) -> bool:

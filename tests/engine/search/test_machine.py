@@ -345,3 +345,35 @@ def test_offline_a_batch_that_brings_no_throughput_never_wins() -> None:
         machine([candidate("same")], spec=SearchSpec(objective="throughput_per_s"))
     )
     assert conclusion.decision is not Decision.WINNER
+
+
+def with_cache(one: Candidate) -> Candidate:
+    return replace(one, recipe=replace(one.recipe, settings=replace(one.recipe.settings, cached=True)))
+
+
+def test_a_start_cache_wins_by_its_starts_and_both_numbers_are_said() -> None:
+    world = World(truths={"quick": Truth(speedup=1.0), "fast": Truth(speedup=1.2, cold_ns=300_000_000)})
+    search = machine([candidate("fast"), candidate("quick"), with_cache(candidate("quick"))], spec=SearchSpec(objective="cold_start_ms"))
+    conclusion = world.run(search)
+    assert conclusion.decision is Decision.WINNER
+    assert conclusion.winner is not None
+    winner = search.field.trials[conclusion.winner].recipe
+    assert (winner.backend, winner.settings.cached) == ("quick", True)
+    assert search.race is not None
+    assert [search.field.trials[one].recipe.settings.cached for one in search.race.finalists] == [True, False]
+    assert conclusion.duels[0].kpi == "cold_start_ms"
+    assert any("Cold start with it" in one and "without it" in one for one in conclusion.warnings)
+
+
+def test_a_quick_start_that_makes_calls_slower_never_wins() -> None:
+    world = World(truths={"quick": Truth(speedup=0.9, cold_ns=30_000_000)})
+    conclusion = world.run(machine([candidate("quick")], spec=SearchSpec(objective="cold_start_ms")))
+    assert conclusion.decision is not Decision.WINNER
+
+
+def test_what_starts_no_sooner_is_not_raced_for_its_start() -> None:
+    world = World(truths={"fast": Truth(speedup=3.0, cold_ns=900_000_000)})
+    conclusion = world.run(machine([candidate("fast")], spec=SearchSpec(objective="cold_start_ms")))
+    assert conclusion.decision is Decision.KEEP_ORIGINAL
+    assert "quicker to start" in conclusion.reason
+    assert world.count(RaceBlock) == 0

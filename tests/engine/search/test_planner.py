@@ -236,3 +236,17 @@ def test_offline_no_chain_fixes_a_batch_that_is_free(classifier: ModelCard) -> N
 def test_a_label_tells_streams_and_batch() -> None:
     settings = BackendSettings(threads=4, streams=2, batch=8)
     assert Recipe(backend="openvino", settings=settings).label == "as uploaded · openvino · 4 threads · 2 streams · batch 8"
+
+
+def test_starts_are_cached_only_where_they_count(classifier: ModelCard) -> None:
+    plain = plan_for(classifier)
+    assert not any(one.recipe.settings.cached for one in (*plain.candidates, *plain.tune(plain.candidates[0])))
+    limited = plan_for(classifier, targets=(KpiTarget(kpi="cold_start_ms", value=0.8, relative=True),))
+    assert all(one.recipe.settings.cached for one in (*limited.candidates, *limited.tune(limited.candidates[0])))
+    wanted = plan_for(classifier, objective="cold_start_ms").candidates
+    assert {one.recipe.settings.cached for one in wanted} == {True, False}
+    assert wanted[0].recipe.settings.cached
+
+
+def test_the_original_itself_is_never_cached(classifier: ModelCard) -> None:
+    assert not plan_for(classifier, objective="cold_start_ms").reference.settings.cached
