@@ -25,6 +25,7 @@ from optimizer.cli_render import output_console, render_card, render_outcome, re
 from optimizer.cli_replay import ReplayRequest, export, replay
 from optimizer.cli_search import EXIT_OF, SearchRequest, search
 from optimizer.cli_targets import parse_target
+from optimizer.cli_traffic import read_traffic
 from optimizer.cli_workbench import Workbench
 from optimizer.codec import to_jsonable
 from optimizer.errors import EngineError, Side
@@ -90,6 +91,11 @@ def inspect_command(*, model: Path, bindings: tuple[str, ...], as_json: bool, sa
 @bind_option
 @click.option("--objective", default="latency_p50_ms", show_default=True, help="The KPI to improve.")
 @click.option(
+    "--traffic",
+    type=click.Path(path_type=Path),
+    help="A histogram of request shapes: JSON rows of bindings and weight, or CSV with a column per dimension and weight.",
+)
+@click.option(
     "--scenario",
     type=click.Choice([one.value for one in Scenario]),
     help="The load; default: offline (batches and parallel streams are free) for throughput and cost, else single_stream.",
@@ -112,6 +118,7 @@ def search_command(
     bindings: tuple[str, ...],
     objective: str,
     scenario: str | None,
+    traffic: Path | None,
     preset: str,
     budget: float | None,
     task: str | None,
@@ -129,6 +136,7 @@ def search_command(
         targets=tuple(parse_target(text) for text in targets),
         objective=objective,
         scenario=Scenario(scenario) if scenario else None,
+        traffic=read_traffic(traffic) if traffic else (),
         budget=chosen if budget is None else replace(chosen, total_s=budget),
         task=TaskKind(task) if task else None,
         seed=seed,

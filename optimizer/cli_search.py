@@ -10,6 +10,7 @@ from rich.console import Console
 
 from optimizer.cli_progress import Progress
 from optimizer.cli_render import render_estimate, render_host
+from optimizer.cli_traffic import resolved
 from optimizer.cli_workbench import Workbench
 from optimizer.errors import InputError
 from optimizer.result_folder import ResultFolder, save_result
@@ -57,7 +58,8 @@ def _search(request: SearchRequest, *, root: Path, console: Console) -> ResultFo
     with Workbench(folder=root / WORK, level=request.level) as bench, progress:
         progress.phase("prepare", done=0, total=3, detail=f"check {request.model.name}")
         opened = bench.open_model(request.model, bindings=request.bindings)
-        spec = replace(request.spec, bindings=dict(opened.card.bindings))
+        traffic = resolved(request.spec.traffic, opened.card.symbols)
+        spec = replace(request.spec, bindings=dict(opened.card.bindings), traffic=traffic)
         hardware = bench.hardware()
         estimate = planner.estimate(opened.card, spec, hardware)
         planner.check_budget(estimate)

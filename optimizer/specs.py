@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -172,13 +173,15 @@ class BackendSettings:
     """Runtime settings of a session. ``threads`` None means the backend's own default at the cgroup quota.
 
     ``streams`` requests are in flight at once and share ``threads``; ``batch`` examples go into one request along the first axis.
-    ``cached``: the session starts from what its runtime prepared at build time, kept beside the model.
+    ``cached``: the session starts from what its runtime prepared at build time, kept beside the model. ``bucketed``: one session for
+    each shape of the traffic.
     """
 
     threads: int | None = None
     streams: int = 1
     batch: int = 1
     cached: bool = False
+    bucketed: bool = False
     precision: Precision = Precision.F32
     spinning: bool | None = None
     device: str = "CPU"
@@ -213,7 +216,8 @@ class Recipe:
         batch = "" if self.settings.batch == 1 else f" · batch {self.settings.batch}"
         spin = "" if self.settings.spinning is None else (" · spinning" if self.settings.spinning else " · no spinning")
         start = " · start cache" if self.settings.cached else ""
-        return f"{steps} · {self.backend}{precision}{threads}{streams}{batch}{spin}{start}"
+        buckets = " · a session per shape" if self.settings.bucketed else ""
+        return f"{steps} · {self.backend}{precision}{threads}{streams}{batch}{spin}{start}{buckets}"
 
     @property
     def is_built(self) -> bool:
@@ -347,6 +351,22 @@ class Budget:
             raise InputError("budget.not_positive", "The time budget must be a finite number of seconds above zero.")
 
 
+SHAPES_MOST = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficShare:
+    """One bar of the histogram of the user's requests: sizes of open dimensions, and how often they come."""
+
+    bindings: dict[str, int]
+    weight: float = 1.0
+
+    @property
+    def words(self) -> str:
+        """Such as ``sequence=64``."""
+        return ", ".join(f"{name}={size}" for name, size in self.bindings.items())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSpec:
     """One question to the engine: targets, objective, budget and the limits of the search.
@@ -360,6 +380,7 @@ class SearchSpec:
     budget: Budget = field(default_factory=Budget)
     scenario: Scenario | None = None
     bindings: dict[str, int] = field(default_factory=dict)
+    traffic: tuple[TrafficShare, ...] = ()
     task: TaskKind | None = None
     margin: float = 0.03
     seed: int = 1
@@ -370,8 +391,12 @@ class SearchSpec:
     def __post_init__(self) -> None:
         if not 0 <= self.margin <= 0.10:
             raise InputError("margin.range", "The margin must lie between 0 and 0.10.")
+        check_traffic(self.traffic)
+        if self.traffic and self.scenario is Scenario.OFFLINE:
+            raise InputError("traffic.offline", "A histogram of shapes is measured one request at a time: use the scenario single_stream.")
         if self.scenario is None:
-            natural = Scenario.OFFLINE if self.objective in OFFLINE_OBJECTIVES else Scenario.SINGLE_STREAM
+            is_offline = self.objective in OFFLINE_OBJECTIVES and not self.traffic
+            natural = Scenario.OFFLINE if is_offline else Scenario.SINGLE_STREAM
             object.__setattr__(self, "scenario", natural)
         elif self.is_offline and self.objective not in OFFLINE_OBJECTIVES:
             raise InputError(
@@ -380,9 +405,30 @@ class SearchSpec:
             )
 
     @property
+    def widest(self) -> dict[str, int]:
+        """The bindings with the largest size of each dimension that the traffic changes: examples are kept at these."""
+        names = self.traffic[0].bindings if self.traffic else ()
+        return {**self.bindings, **{name: max(one.bindings[name] for one in self.traffic) for name in names}}
+
+    @property
     def is_offline(self) -> bool:
         """Whether all samples are there at once, so that batch and parallel streams are free."""
         return self.scenario is Scenario.OFFLINE
+
+
+def check_traffic(traffic: Sequence[TrafficShare]) -> None:
+    """Raises InputError ``traffic.too_many``, ``traffic.weight``, ``traffic.bindings``."""
+    if len(traffic) > SHAPES_MOST:
+        raise InputError("traffic.too_many", f"A histogram has at most {SHAPES_MOST} shapes; merge the rare ones into the next larger.")
+    if not all(math.isfinite(one.weight) and one.weight > 0 for one in traffic):
+        raise InputError("traffic.weight", "Every weight of the histogram must be a finite number above zero.")
+    names = {tuple(sorted(one.bindings)) for one in traffic}
+    if len(names) > 1 or () in names:
+        raise InputError("traffic.bindings", "Every row of the histogram must give a size to the same dimensions, at least one.")
+    if any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for one in traffic for size in one.bindings.values()):
+        raise InputError("traffic.bindings", "Sizes in the histogram are whole numbers from 1.")
+    if len({tuple(sorted(one.bindings.items())) for one in traffic}) < len(traffic):
+        raise InputError("traffic.bindings", "The histogram lists a shape twice; add up its weights.")
 
 
 class Stage(StrEnum):

@@ -20,7 +20,7 @@ class SessionPlan:
     """Every setting of the session, spelled in the runtime's own words. ``providers`` are ONNX Runtime's, ``properties`` OpenVINO's.
 
     ``streams`` requests are in flight at once, each of ``batch`` examples; ``threads`` are those of one request. ``start_cache``:
-    the model's folder holds what the runtime prepared for starts.
+    the model's folder holds what the runtime prepared for starts. ``bucketed``: a session for each shape of the traffic.
     """
 
     runtime: str
@@ -28,6 +28,7 @@ class SessionPlan:
     streams: int = 1
     batch: int = 1
     start_cache: bool = False
+    bucketed: bool = False
     graph_level: str = ""
     config: dict[str, str] = field(default_factory=dict)
     providers: tuple[tuple[str, dict[str, str]], ...] = ()
@@ -42,8 +43,15 @@ def session_plan(recipe: Recipe) -> SessionPlan:
     if recipe.backend == OPENVINO:
         stated = compile_properties(recipe.settings, cache_dir=None)
         streams, batch = recipe.settings.streams, recipe.settings.batch
-        cached, device = recipe.settings.cached, recipe.settings.device
-        return SessionPlan(runtime=OPENVINO, device=device, properties=stated, streams=streams, batch=batch, start_cache=cached)
+        return SessionPlan(
+            runtime=OPENVINO,
+            device=recipe.settings.device,
+            properties=stated,
+            streams=streams,
+            batch=batch,
+            start_cache=recipe.settings.cached,
+            bucketed=recipe.settings.bucketed,
+        )
     if recipe.backend in (PYTORCH, TORCH_COMPILE):
         return SessionPlan(runtime=recipe.backend, threads=recipe.settings.threads or quota_threads(), batch=recipe.settings.batch)
     return SessionPlan(runtime=recipe.backend, batch=recipe.settings.batch)

@@ -142,7 +142,20 @@ def open_openvino(path: Path, described: dict[str, Any]) -> list[Any]:
                 raise TypeError(f"{port.get_any_name()} takes {port.get_element_type().get_type_name()}, not {array.dtype}.")
         return [array.copy() for array in request.infer(dict(enumerate(arrays)), share_outputs=True).values()]
 
+    if plan["bucketed"]:
+        return [by_shape(run, path, described, core, any_shape=compiled.create_infer_request())]
     return [functools.partial(run, compiled.create_infer_request()) for _ in range(plan["streams"])]
+
+
+def by_shape(run: Any, path: Path, described: dict[str, Any], core: Any, *, any_shape: Any) -> Any:
+    """A function that finds the request compiled for the shapes of its arrays; other shapes go to one that takes any."""
+    plan, names, requests = described["session"], [one["name"] for one in described["inputs"]], {}
+    for bucket in described["traffic"]:
+        model = core.read_model(str(path))
+        model.reshape(bucket["shapes"])
+        compiled = core.compile_model(model, plan["device"], plan["properties"])
+        requests[tuple(tuple(bucket["shapes"][name]) for name in names)] = compiled.create_infer_request()
+    return lambda arrays: run(requests.get(tuple(array.shape for array in arrays), any_shape), arrays)
 
 
 def start_cache(path: Path, described: dict[str, Any], *, runtime: str, settings: dict[str, Any], shapes: dict[str, Any]) -> Path | None:

@@ -13,6 +13,7 @@ from optimizer.export.contents import Recorded
 from optimizer.export.samples import Artifact, make_samples
 from optimizer.measure.inputs import split
 from optimizer.measure.records import ROLE, read_samples
+from optimizer.measure.traffic import buckets_of
 from optimizer.pipeline import BuildCache, limits_for
 from optimizer.sandbox import Sandbox
 from optimizer.search.actions import Arm
@@ -50,6 +51,7 @@ def bundle_trial(
         recipe=artifact.recipe,
         samples=samples,
         shapes=problem.inputs.shapes,
+        traffic=buckets_of(problem.card, problem.spec),
         summary=summary or {},
         runtimes=problem.hardware.runtimes,
         recorded=recorded(trial, reports=reports, spec=problem.spec, root=problem.workspace),

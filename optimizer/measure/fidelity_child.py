@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from optimizer.backends import backend
 from optimizer.backends.base import Feeds, Session, lanes_of
 from optimizer.codec import from_jsonable, to_jsonable
-from optimizer.measure.batches import batched_shapes, in_batches, parted
-from optimizer.measure.child import read_feeds
+from optimizer.measure.batches import in_batches, parted
+from optimizer.measure.child import open_session, read_buckets, read_feeds
 from optimizer.measure.fidelity_outputs import FILE_NAME, OutputWriter
 from optimizer.measure.streams import Carried
+from optimizer.measure.traffic import cut, placed
 from optimizer.sandbox.context import ChildContext
 from optimizer.specs import BackendSettings
 
@@ -25,17 +25,19 @@ Outputs = list[np.ndarray[Any, Any]]
 def outputs(context: ChildContext) -> dict[str, Any]:
     """Binds ``model`` (folder), ``inputs`` (folder); params ``entry backend settings shapes indices``.
 
-    Uses the timed code path, each example once: batches and requests in flight as the settings say. With ``streams`` (``steps``, ``pairs`` of input and output), so many consecutive
+    Uses the timed code path, each example once: batches and requests in flight as the settings say, shapes as the traffic's. With ``streams`` (``steps``, ``pairs`` of input and output), so many consecutive
     examples are one stream, in which the model's own state is fed back. Writes ``outputs.npz`` (see ``fidelity_outputs``);
     returns ``n names inputs outputs finite sha256 facts``; inputs and outputs are tensor specs as the opened session tells them.
     """
     params = context.params
     shapes = {name: tuple(shape) for name, shape in (params.get("shapes") or {}).items()}
     settings = from_jsonable(BackendSettings, params["settings"])
-    whole = batched_shapes(shapes, settings.batch)
-    session = backend(params["backend"]).open(context.path("model") / params["entry"], settings, shapes=whole or None)
+    buckets = read_buckets(params)
+    session = open_session(context, settings, shapes, buckets)
     names = [one.name for one in session.inputs]
     feeds = read_feeds(context, names=names, indices=[int(index) for index in params["indices"]])
+    if buckets:
+        feeds = [cut(feed, buckets[place].shapes) for feed, place in zip(feeds, placed(feeds, buckets), strict=True)]
     streams = params.get("streams") or {"steps": 1, "pairs": []}
     carried = Carried(streams["pairs"], outputs=[one.name for one in session.outputs], steps=int(streams["steps"]))
     with OutputWriter(context.out_dir / FILE_NAME) as writer:

@@ -51,7 +51,7 @@ class Pace:
 class Start:
     """One fresh process: its rows (issued, completed) in ns, its cold-start facts and its peak memory.
 
-    A call holds ``items`` examples; ``in_flight`` calls were under way at once.
+    A call holds ``items`` examples; ``in_flight`` calls were under way at once. ``buckets`` is the traffic's bucket of each row.
     """
 
     rows_ns: Rows
@@ -62,6 +62,7 @@ class Start:
     calls_per_sample: int
     items: int = 1
     in_flight: int = 1
+    buckets: Rows | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -163,14 +164,14 @@ def run_start(build: Build, recipe: Recipe, *, subject: Subject, sandbox: Sandbo
     job = ChildJob(entry=STREAM, params=params, binds=binds(build, subject.timing), limits=subject.limits)
     outcome = sandbox.run(job, cancelled=subject.cancelled)
     try:
-        return _start(result_of(outcome), outcome, recipe=recipe)
+        return _start(result_of(outcome), outcome, recipe=recipe, buckets=len(subject.buckets))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise StepFailed(Failure(code="child.output_invalid", detail=f"The start's samples cannot be read: {error}.")) from error
     finally:
         shutil.rmtree(outcome.out_dir.parent, ignore_errors=True)
 
 
-def _start(result: dict[str, Any], outcome: ChildOutcome, *, recipe: Recipe) -> Start:
+def _start(result: dict[str, Any], outcome: ChildOutcome, *, recipe: Recipe, buckets: int) -> Start:
     rows = np.load(outcome.out_dir / "samples.npy", allow_pickle=False)
     if rows.dtype != np.int64 or rows.ndim != 2 or rows.shape[1] != 2 or not len(rows) or np.any(rows[:, 1] <= rows[:, 0]):
         raise ValueError("they are no pairs of rising times")
@@ -186,5 +187,16 @@ def _start(result: dict[str, Any], outcome: ChildOutcome, *, recipe: Recipe) -> 
         calls_per_sample=int(result["calls_per_sample"]),
         items=recipe.settings.batch,
         in_flight=in_flight,
+        buckets=_buckets(outcome, rows=len(rows), count=buckets),
         facts=dict(result.get("facts") or {}),
     )
+
+
+def _buckets(outcome: ChildOutcome, *, rows: int, count: int) -> Rows | None:
+    """The bucket of each row; None without traffic."""
+    if not count:
+        return None
+    found: Rows = np.load(outcome.out_dir / "buckets.npy", allow_pickle=False)
+    if found.dtype != np.int64 or found.shape != (rows,) or found.min() < 0 or found.max() >= count:
+        raise ValueError("their buckets are none of the traffic's")
+    return found

@@ -159,7 +159,7 @@ class Screened:
 class Arm:
     """One fresh start. ``rows_ns`` is [n, 2]: issued and completed, each row ``calls_per_sample`` calls; in time order.
 
-    A call holds ``items`` examples; ``in_flight`` calls were under way at once.
+    A call holds ``items`` examples; ``in_flight`` calls were under way at once. ``buckets`` is the traffic's bucket of each row, [n].
     """
 
     rows_ns: Rows
@@ -170,6 +170,7 @@ class Arm:
     calls_per_sample: int = 1
     items: int = 1
     in_flight: int = 1
+    buckets: Rows | None = None
 
     @property
     def latencies_ns(self) -> Floats:

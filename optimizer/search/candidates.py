@@ -36,6 +36,9 @@ CLEANING = "graph simplification"
 FUSION = "operator fusion"
 PRECISION = "precision"
 SHAPES = "shape_specialisation"
+FIXES_SHAPES = frozenset({SHAPES, "partial_bf16", "openvino_int8", "openvino_weight_only"})
+"""Passes whose result serves one set of shapes."""
+COMPILES_SHAPES, ONE_SHAPE_BACKENDS = frozenset({"openvino"}), frozenset({"torch_compile"})
 SAME_KIND_FLOOR = 0.8
 REPEAT_DISCOUNT = 0.5
 NO_BUILD_BONUS = 1.4
@@ -86,6 +89,8 @@ class _Planner:
             return False
         if isinstance(state, Missing):
             return self._refuse(name, f"{state.reason} To use it: {state.install}.")
+        if self.spec.traffic and name in ONE_SHAPE_BACKENDS:
+            return self._refuse(name, "It compiles for one shape; the traffic has several.")
         return True
 
     def usable_passes(self) -> list[Pass]:
@@ -100,6 +105,8 @@ class _Planner:
             return self._refuse(one.title, "It needs training data, which a search does not have.")
         if one.needs in (PassNeeds.CALIBRATION, PassNeeds.EVALUATION) and self.synthetic:
             return self._refuse(one.title, "It needs real examples of the model's inputs: add them as a dataset.")
+        if self.spec.traffic and one.name in FIXES_SHAPES:
+            return self._refuse(one.title, "It fixes the input shapes; the traffic has several.")
         answer = one.applicable(self.card, self.hardware)
         return not isinstance(answer, No) or self._refuse(one.title, f"{answer.reason[:1].upper()}{answer.reason[1:]}.")
 
@@ -111,9 +118,14 @@ class _Planner:
         for engine in engines:
             for variant in self._structural(engine):
                 for chain in self._chains(engine, tools, variant.settings.precision):
-                    for cached in self._starts(engine, variant.settings):
-                        chosen = replace(variant, settings=replace(variant.settings, cached=cached))
-                        yield self.candidate(engine.name, chosen, chain, tools)
+                    for bucketed in self._shapings(engine):
+                        for cached in (False,) if bucketed else self._starts(engine, variant.settings):
+                            chosen = replace(variant, settings=replace(variant.settings, cached=cached, bucketed=bucketed))
+                            yield self.candidate(engine.name, chosen, chain, tools)
+
+    def _shapings(self, engine: Backend) -> tuple[bool, ...]:
+        """Whether a session per shape is worth trying: where a runtime compiles for shapes and the traffic has several."""
+        return (False, True) if self.spec.traffic and engine.name in COMPILES_SHAPES else (False,)
 
     def _starts(self, engine: Backend, settings: BackendSettings) -> tuple[bool, ...]:
         """With and without a start cache where starts are the objective; with one where a target limits them; else without."""
@@ -202,7 +214,7 @@ class _Planner:
         ]
         found: list[Candidate] = []
         chosen_and_why = self._for_throughput(engine, settings) if self.spec.is_offline else tuned
-        starts = self._starts(engine, settings)
+        starts = (False,) if settings.bucketed else self._starts(engine, settings)
         for chosen, why in [(replace(one, cached=cached), why) for one, why in chosen_and_why for cached in starts]:
             recipe = replace(candidate.recipe, settings=chosen)
             if recipe not in [candidate.recipe, *(one.recipe for one in found)]:
@@ -322,7 +334,7 @@ def _kind(one: Candidate) -> tuple[object, ...]:
     recipe, settings = one.recipe, one.recipe.settings
     changing = [step.name for step in recipe.passes if passes()[step.name].family != CLEANING]
     is_cleaned = one.accuracy_invariant and len(recipe.passes) > len(changing)
-    load = (settings.streams > 1, settings.batch > 1, settings.cached)
+    load = (settings.streams > 1, settings.batch > 1, settings.cached, settings.bucketed)
     return (recipe.backend, settings.device, settings.precision, settings.spinning, *load, is_cleaned, *changing)
 
 

@@ -11,6 +11,7 @@ from optimizer.measure.environment import environment_fingerprint
 from optimizer.measure.inputs import Split, split
 from optimizer.measure.memory import memory_available_bytes
 from optimizer.measure.telemetry import Telemetry
+from optimizer.measure.traffic import buckets_of
 from optimizer.pipeline import Subject, Witness, Yardstick, limits_for, portion
 from optimizer.sandbox import Sandbox
 from optimizer.score.catalog import price_for
@@ -128,6 +129,7 @@ def _performer(
             targets=tuple(one for one in problem.spec.targets if one.kpi.startswith(("fidelity_", "accuracy_"))),
             sealed_examples=len(parts.sealed),
         ),
+        buckets=buckets_of(problem.card, problem.spec),
         workspace=problem.workspace,
         seed=problem.spec.seed,
         limits=limits_for(problem.hardware, wall_s=max(CHILD_WALL_S, BUILD_SHARE * problem.spec.budget.total_s)),

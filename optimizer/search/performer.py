@@ -47,8 +47,9 @@ from optimizer.search.actions import (
     Started,
 )
 from optimizer.search.machine import SearchMachine
+from optimizer.search.per_bucket import told_buckets
 from optimizer.search.reporting import Reporter
-from optimizer.specs import Failure, Recipe, Verdict
+from optimizer.specs import Failure, Json, Recipe, Verdict
 
 
 @dataclass(slots=True, kw_only=True)
@@ -258,7 +259,9 @@ class Performer:
                 self.reporter.race_failed(trial, failure)
             elif arms:
                 appraisal = self.machine.appraisal(trial)
-                detail = {"blocks": len(arms), "repeated_blocks": len(race.invalid) if race else 0}
+                detail: dict[str, Json] = {"blocks": len(arms), "repeated_blocks": len(race.invalid) if race else 0}
+                if self.machine.spec.traffic:
+                    detail["buckets"] = told_buckets(trial, arms, race=race, spec=self.machine.spec)
                 self.reporter.raced(trial, arms, duels=appraisal.duels if appraisal else (), detail=detail)
             if arms or trial in self._checks:
                 size = field_.trials[trial].size_bytes
@@ -301,6 +304,7 @@ def arm_of(start: Start) -> Arm:
         calls_per_sample=start.calls_per_sample,
         items=start.items,
         in_flight=start.in_flight,
+        buckets=start.buckets,
     )
 
 

@@ -13,6 +13,7 @@ from optimizer.search.actions import Conclusion
 from optimizer.search.appraise import Appraisal, is_binding
 from optimizer.search.arms import COLD_START
 from optimizer.search.field import Field, Standing, Trial
+from optimizer.search.per_bucket import slower_buckets
 from optimizer.search.race import Race, RaceEnd
 from optimizer.search.screen import CERTAIN, ScreenLedger
 from optimizer.specs import Decision, Effect, Failure, NotTried, Precision, Recipe, SearchSpec, Verdict
@@ -87,7 +88,10 @@ def _conclusion(evidence: Evidence, decision: Decision, reason: str, *, winner: 
         nearest=None if winner is not None else nearest_miss(evidence),
         duels=tuple(duel for one in evidence.appraisals for duel in one.duels) if _race_holds(evidence.race) else (),
         not_tried=evidence.not_tried,
-        warnings=_warnings(evidence) + _latency_price(evidence, winner) + _start_cache_note(evidence, winner),
+        warnings=_warnings(evidence)
+        + _latency_price(evidence, winner)
+        + _start_cache_note(evidence, winner)
+        + _slower_shapes(evidence, winner),
     )
 
 
@@ -282,6 +286,18 @@ def _start_cache_note(evidence: Evidence, winner: int | None) -> tuple[str, ...]
     cold = {key: _cold_start(raced[key]) for key in (recipe.key, plain.key) if key in raced}
     both = f" Cold start with it {cold[recipe.key]}, without it {cold[plain.key]}." if len(cold) == 2 else ""
     return (f"The start cache is part of the model's files and works on this kind of processor and runtime version alone.{both}",)
+
+
+def _slower_shapes(evidence: Evidence, winner: int | None) -> tuple[str, ...]:
+    """The mix decides; a shape of it that loses by over the margin is named."""
+    if winner is None or evidence.race is None:
+        return ()
+    found = slower_buckets(winner, race=evidence.race, spec=evidence.spec)
+    total = sum(one.weight for one in evidence.spec.traffic)
+    told = [
+        f"{one.share.words} ({one.share.weight / total:.0%} of the calls, {1 / one.effect.estimate:.2f} times as long)" for one in found
+    ]
+    return (f"Over the whole traffic it wins, but it is slower at {'; '.join(told)}.",) if told else ()
 
 
 def _cold_start(one: Appraisal) -> str:

@@ -9,9 +9,10 @@ import pytest
 from optimizer.search.actions import Gate, MeasureStart, RaceBlock, ScreenRound, SealedCheck
 from optimizer.search.field import Known
 from optimizer.search.machine import SearchMachine, Terms
+from optimizer.search.per_bucket import bucket_effects, told_buckets
 from optimizer.search.plan import Candidate, Plan
 from optimizer.search.race import RaceEnd
-from optimizer.specs import BackendSettings, Decision, Effect, Failure, KpiTarget, PassStep, SearchSpec, Verdict
+from optimizer.specs import BackendSettings, Decision, Effect, Failure, KpiTarget, PassStep, SearchSpec, TrafficShare, Verdict
 from tests.engine.search.world import CRASH, STRAY, Truth, World, candidate, machine, recipe
 
 FAST = Truth(speedup=3.0)
@@ -377,3 +378,19 @@ def test_what_starts_no_sooner_is_not_raced_for_its_start() -> None:
     assert conclusion.decision is Decision.KEEP_ORIGINAL
     assert "quicker to start" in conclusion.reason
     assert world.count(RaceBlock) == 0
+
+
+def test_a_shape_of_the_traffic_that_gets_slower_is_named_though_the_mix_wins() -> None:
+    traffic = tuple(TrafficShare(bindings={"sequence": size}, weight=weight) for size, weight in ((16, 3), (512, 1)))
+    world = World(truths={"fast": Truth(speedup=2.0, bucket_speedups=(1.0, 0.4))}, shapes=2)
+    search = machine([candidate("fast")], spec=SearchSpec(objective="latency_mean_ms", traffic=traffic))
+    conclusion = world.run(search)
+    assert search.race is not None
+    effects = bucket_effects(1, race=search.race, spec=search.spec)
+    assert [one.effect.estimate for one in effects] == pytest.approx([2.0, 0.8], rel=0.1)
+    assert [one.is_slower for one in effects] == [False, True]
+    told = told_buckets(1, search.race.arms(1), race=search.race, spec=search.spec)
+    assert [row["effect"] for row in told] == ["faster", "slower"]
+    assert told[0]["latency_p50_ms"] < told[1]["latency_p50_ms"]
+    assert conclusion.decision is Decision.WINNER
+    assert any("slower at sequence=512 (25% of the calls, 1.2" in one for one in conclusion.warnings)

@@ -23,6 +23,7 @@ from optimizer.specs import (
     Scenario,
     SearchSpec,
     TaskKind,
+    TrafficShare,
 )
 from tests.samples import mlp, sample_path
 
@@ -246,6 +247,24 @@ def test_starts_are_cached_only_where_they_count(classifier: ModelCard) -> None:
     wanted = plan_for(classifier, objective="cold_start_ms").candidates
     assert {one.recipe.settings.cached for one in wanted} == {True, False}
     assert wanted[0].recipe.settings.cached
+
+
+def test_traffic_of_several_shapes_keeps_shapes_open_and_tries_a_session_for_each(encoder: ModelCard) -> None:
+    traffic = tuple(TrafficShare(bindings={"sequence_length": size}) for size in (16, 128))
+    found = plan_for(encoder, MATRIX, traffic=traffic, budget=Budget(preset="standard"))
+    steps = {step.name for one in found.candidates for step in one.recipe.passes}
+    assert steps
+    assert not steps & {"shape_specialisation", "partial_bf16", "openvino_int8", "openvino_weight_only"}
+    assert {one.recipe.settings.bucketed for one in found.candidates if one.recipe.backend == "openvino"} == {True, False}
+    assert not any(one.recipe.settings.bucketed for one in found.candidates if one.recipe.backend == "onnxruntime")
+    assert any("fixes the input shapes" in one.reason for one in found.not_tried)
+
+
+def test_traffic_that_cannot_be_measured_is_refused_before_the_start(encoder: ModelCard) -> None:
+    traffic = tuple(TrafficShare(bindings={"batch_size": size}) for size in (1, 8))
+    with pytest.raises(InputError) as refusal:
+        planner.estimate(encoder, SearchSpec(traffic=traffic), HOST)
+    assert refusal.value.code == "traffic.batch"
 
 
 def test_the_original_itself_is_never_cached(classifier: ModelCard) -> None:

@@ -58,6 +58,7 @@ class Truth:
     misses: bool = False
     batch: int = 1
     cold_ns: int = 110_000_000
+    bucket_speedups: tuple[float, ...] = ()
     build_failure: Failure | None = None
     race_failures: list[Failure] = field(default_factory=list)
 
@@ -73,6 +74,7 @@ class World:
     start_s: float = 1.2
     build_s: float = 2.0
     disturbed: set[int] = field(default_factory=set)
+    shapes: int = 0
     elapsed_s: float = 0.0
     actions: list[Action] = field(default_factory=list)
     recipes: dict[int, Recipe] = field(default_factory=dict)
@@ -160,9 +162,13 @@ class World:
     def _arm(self, trial: int) -> Arm:
         batch = self.truth(trial).batch
         durations = batch * self._process_ns(trial) * np.exp(self.rng.normal(0, self.call_sd, 40))
+        buckets = None
+        if self.shapes:
+            buckets = np.arange(len(durations), dtype=np.int64) % self.shapes
+            durations = durations / np.array(self.truth(trial).bucket_speedups or (1.0,) * self.shapes)[buckets]
         issued = np.concatenate([[0], np.cumsum(durations)[:-1]])
         rows = np.stack([issued, issued + durations], axis=1).astype(np.int64)
-        return Arm(rows_ns=rows, load_ns=self._cold_ns(trial), first_ns=10**7, memory_peak_bytes=10**8, items=batch)
+        return Arm(rows_ns=rows, load_ns=self._cold_ns(trial), first_ns=10**7, memory_peak_bytes=10**8, items=batch, buckets=buckets)
 
     def _block(self, action: RaceBlock) -> Raced:
         seconds = self._spend((self.start_s + 1) * len(action.order))
