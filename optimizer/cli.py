@@ -25,13 +25,13 @@ from optimizer.cli_render import output_console, render_card, render_outcome, re
 from optimizer.cli_replay import ReplayRequest, export, replay
 from optimizer.cli_search import EXIT_OF, SearchRequest, search
 from optimizer.cli_targets import parse_target
-from optimizer.cli_traffic import read_traffic
 from optimizer.cli_workbench import Workbench
 from optimizer.codec import to_jsonable
 from optimizer.errors import EngineError, Side
 from optimizer.result_folder import ResultFolder
 from optimizer.sandbox import Level
 from optimizer.specs import Budget, Precision, Recipe, Scenario, SearchSpec, TaskKind
+from optimizer.traffic_table import read_traffic
 
 INFRASTRUCTURE, USAGE = 3, 4
 F = TypeVar("F", bound=Callable[..., Any])

@@ -10,7 +10,6 @@ from rich.console import Console
 
 from optimizer.cli_progress import Progress
 from optimizer.cli_render import render_estimate, render_host
-from optimizer.cli_traffic import resolved
 from optimizer.cli_workbench import Workbench
 from optimizer.errors import InputError
 from optimizer.result_folder import ResultFolder, save_result
@@ -21,6 +20,7 @@ from optimizer.search import planner
 from optimizer.search.driver import run_search
 from optimizer.search.problem import SearchProblem
 from optimizer.specs import Decision, SearchSpec
+from optimizer.traffic_table import resolved
 
 EXIT_OF = {Decision.WINNER: 0, Decision.KEEP_ORIGINAL: 0, Decision.INCONCLUSIVE: 2}
 WORK = ".work"

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from optimizer.cli_traffic import read_traffic, resolved
 from optimizer.errors import InputError
 from optimizer.formats import inspect_model
 from optimizer.measure.harness import StreamPlan, draw_order
 from optimizer.measure.traffic import Bucket, buckets_of, cut, groups_of, in_turns, mixed_order, open_shapes, placed, pools
 from optimizer.specs import Scenario, SearchSpec, TrafficShare
+from optimizer.traffic_table import parse_traffic, read_traffic, resolved, traffic_text
 from tests.samples import mlp, sample_path
 
 SHORT, LONG = TrafficShare(bindings={"s": 4}, weight=3), TrafficShare(bindings={"s": 8}, weight=1)
@@ -134,3 +134,8 @@ def test_a_missing_file_is_told_and_names_are_completed(tmp_path: Path) -> None:
         read_traffic(tmp_path / "absent")
     assert refusal.value.code == "traffic.unreadable"
     assert resolved((TrafficShare(bindings={"seq": 4}),), ("batch", "sequence_length"))[0].bindings == {"sequence_length": 4}
+
+
+def test_a_table_reads_back_as_it_was_written() -> None:
+    assert parse_traffic(traffic_text((SHORT, LONG)), source="it") == (SHORT, LONG)
+    assert traffic_text(()) == ""

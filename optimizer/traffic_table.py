@@ -27,11 +27,27 @@ def read_traffic(path: Path) -> tuple[TrafficShare, ...]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError("traffic.unreadable", f"{str(path)!r} cannot be read as text: {error}.") from None
-    rows = _from_json(text, path) if text.lstrip().startswith(("[", "{")) else _from_csv(text, path)
+    return parse_traffic(text, source=repr(str(path)))
+
+
+def parse_traffic(text: str, *, source: str) -> tuple[TrafficShare, ...]:
+    """The rows of a text; ``source`` names it in messages. Raises InputError ``traffic.syntax`` and those of ``check_traffic``."""
+    rows = _from_json(text, source) if text.lstrip().startswith(("[", "{")) else _from_csv(text, source)
     if not rows:
-        raise InputError("traffic.syntax", f"{str(path)!r} holds no row; each gives sizes of open dimensions and a weight.")
+        raise InputError("traffic.syntax", f"{source} holds no row; each gives sizes of open dimensions and a weight.")
     check_traffic(rows)
     return rows
+
+
+def traffic_text(traffic: Sequence[TrafficShare]) -> str:
+    """The CSV table of these rows, as ``parse_traffic`` reads it; empty without any."""
+    if not traffic:
+        return ""
+    names = list(traffic[0].bindings)
+    rows = [[*(one.bindings[name] for name in names), f"{one.weight:g}"] for one in traffic]
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows([[*names, WEIGHT], *rows])
+    return buffer.getvalue()
 
 
 def resolved(traffic: Sequence[TrafficShare], symbols: tuple[str, ...]) -> tuple[TrafficShare, ...]:
@@ -41,18 +57,18 @@ def resolved(traffic: Sequence[TrafficShare], symbols: tuple[str, ...]) -> tuple
     )
 
 
-def _from_json(text: str, path: Path) -> tuple[TrafficShare, ...]:
+def _from_json(text: str, source: str) -> tuple[TrafficShare, ...]:
     try:
         return tuple(from_jsonable(TrafficShare, row) for row in json.loads(text))
     except (ValueError, TypeError, RecursionError, InputError) as error:
-        raise _syntax(path, error) from None
+        raise _syntax(source, error) from None
 
 
-def _from_csv(text: str, path: Path) -> tuple[TrafficShare, ...]:
+def _from_csv(text: str, source: str) -> tuple[TrafficShare, ...]:
     try:
         return tuple(_share(row) for row in csv.DictReader(io.StringIO(text), skipinitialspace=True, strict=True))
     except (ValueError, TypeError, AttributeError, csv.Error) as error:
-        raise _syntax(path, error) from None
+        raise _syntax(source, error) from None
 
 
 def _share(row: dict[str, Any]) -> TrafficShare:
@@ -61,9 +77,9 @@ def _share(row: dict[str, Any]) -> TrafficShare:
     return TrafficShare(bindings=sizes, weight=weights[0] if weights else 1.0)
 
 
-def _syntax(path: Path, error: Exception) -> InputError:
+def _syntax(source: str, error: Exception) -> InputError:
     return InputError(
         "traffic.syntax",
-        f'{str(path)!r} is no histogram: write JSON such as [{{"bindings": {{"sequence": 64}}, "weight": 3}}], or a CSV table with the header '
+        f'{source} is no histogram: write JSON such as [{{"bindings": {{"sequence": 64}}, "weight": 3}}], or a CSV table with the header '
         f"sequence,weight. ({' '.join(str(error).split())[:200]})",
     )
