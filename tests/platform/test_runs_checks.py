@@ -9,6 +9,7 @@ import pytest
 
 from optimizer.specs import BackendSettings, Budget, Decision, Failure, KpiTarget, Recipe, SearchSpec, Stage, StageReport, StageStatus
 from parka.accounts.access import Access
+from parka.api.questions import QuestionSerializer, read_question
 from parka.core.errors import Forbidden, NotFound, PlatformError, RateLimited, Refused
 from parka.experiments import selectors, services
 from parka.experiments.models import Experiment, Run
@@ -207,3 +208,30 @@ def test_a_queued_run_knows_how_many_are_before_it(alice_access: Access) -> None
     runs = [new_experiment(alice_access, [agent]).runs.get() for _ in range(3)]
     assert [selectors.queue_position(run) for run in runs] == [0, 1, 2]
     assert selectors.waiting_count(alice_access) == 3
+
+
+@pytest.mark.parametrize(
+    ("traffic", "code"),
+    [
+        ([{"bindings": {"sequence": 16}, "weight": 3}, {"bindings": {"sequence": 64}}], ""),
+        ([{"bindings": {"sequence": 16}}, {"bindings": {"batch": 2}}], "traffic.bindings"),
+        ([{"bindings": {"sequence": 16}, "weight": 0}], "traffic.weight"),
+    ],
+)
+def test_traffic_comes_through_the_api_and_what_is_wrong_with_it_is_named(
+    alice_access: Access, traffic: list[dict[str, object]], code: str
+) -> None:
+    agent, version = new_agent(alice_access), ready_version(alice_access)
+    body = QuestionSerializer(
+        data={"version": version.public_id, "agents": [agent.slug], "traffic": traffic, "objective": "throughput_per_s"}
+    )
+    body.is_valid(raise_exception=True)
+    if code:
+        with pytest.raises(Refused) as refusal:
+            read_question(alice_access, body.validated_data)
+        assert refusal.value.code == code
+        assert refusal.value.fields[0].pointer == "/traffic"
+    else:
+        asked = read_question(alice_access, body.validated_data).spec
+        assert [(one.bindings, one.weight) for one in asked.traffic] == [({"sequence": 16}, 3.0), ({"sequence": 64}, 1.0)]
+        assert not asked.is_offline
