@@ -156,7 +156,7 @@ def open_model(context: ChildContext) -> Opened:
     ready = time.perf_counter_ns()
     names = [tensor.name for tensor in session.inputs]
     examples = read_feeds(context, names=names, indices=[int(index) for index in params["indices"]])
-    by_bucket = pools(examples, buckets)
+    by_bucket = pools(examples, buckets) if buckets else []
     feeds: list[Feeds] = [feed for pool in by_bucket for feed in pool] if buckets else in_batches(examples, settings.batch)
     calls = tuple(caller(run, feeds) for run in runs)
     begin = time.perf_counter_ns()
