@@ -503,6 +503,17 @@ class Duel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShapeDuel:
+    """One shape of the traffic: median latency of the judged trial's calls against the original's, paired over race blocks."""
+
+    trial: int
+    bindings: dict[str, int]
+    share: float
+    speedup: Measurement
+    effect: Effect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NotTried:
     """A recipe or pass that was left out, and why."""
 
@@ -521,6 +532,7 @@ class SearchOutcome:
     nearest: int | None = None
     picks: dict[str, int] = field(default_factory=dict)
     duels: tuple[Duel, ...] = ()
+    shapes: tuple[ShapeDuel, ...] = ()
     not_tried: tuple[NotTried, ...] = ()
     input_source: InputSource = InputSource.SYNTHETIC
     sealed_examples: int = 0

@@ -9,7 +9,7 @@ import numpy as np
 
 from optimizer.kpis import Direction, kpi
 from optimizer.measure.statistics import start_throughput
-from optimizer.specs import Decision, Duel, Failure, Measurement, NotTried, Recipe, Verdict
+from optimizer.specs import Decision, Duel, Failure, Measurement, NotTried, Recipe, ShapeDuel, Verdict
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Rows = np.ndarray[Any, np.dtype[np.int64]]
@@ -73,6 +73,7 @@ class Conclusion:
     nearest: int | None = None
     picks: dict[str, int] = field(default_factory=dict)
     duels: tuple[Duel, ...] = ()
+    shapes: tuple[ShapeDuel, ...] = ()
     not_tried: tuple[NotTried, ...] = ()
     warnings: tuple[str, ...] = ()
     fault: Failure | None = None

@@ -11,7 +11,7 @@ import numpy as np
 from optimizer.measure.compare import PairedEffect, paired_effect
 from optimizer.search.actions import Arm
 from optimizer.search.race import Race
-from optimizer.specs import Effect, Json, SearchSpec, TrafficShare
+from optimizer.specs import Effect, Json, SearchSpec, ShapeDuel, TrafficShare
 from optimizer.units import ms_from_ns
 
 
@@ -40,6 +40,24 @@ def bucket_effects(trial: int, *, race: Race, spec: SearchSpec) -> list[BucketEf
 def slower_buckets(trial: int, *, race: Race, spec: SearchSpec) -> list[BucketEffect]:
     """Buckets that are proven slower by over the margin."""
     return [one for one in bucket_effects(trial, race=race, spec=spec) if one.is_slower]
+
+
+def shape_duels(trial: int | None, *, race: Race | None, spec: SearchSpec) -> tuple[ShapeDuel, ...]:
+    """For the outcome: every shape of the traffic that the trial's race saw."""
+    if race is None or trial is None or trial not in race.standoffs:
+        return ()
+    total = sum(one.weight for one in spec.traffic)
+    return tuple(
+        ShapeDuel(
+            trial=trial,
+            bindings=dict(one.share.bindings),
+            share=one.share.weight / total,
+            speedup=one.effect.measurement(),
+            effect=one.effect.effect,
+        )
+        for one in bucket_effects(trial, race=race, spec=spec)
+        if one.effect.blocks
+    )
 
 
 def told_buckets(trial: int, arms: Sequence[Arm], *, race: Race | None, spec: SearchSpec) -> list[Json]:

@@ -13,7 +13,7 @@ from optimizer.search.actions import Conclusion
 from optimizer.search.appraise import Appraisal, is_binding
 from optimizer.search.arms import COLD_START
 from optimizer.search.field import Field, Standing, Trial
-from optimizer.search.per_bucket import slower_buckets
+from optimizer.search.per_bucket import shape_duels, slower_buckets
 from optimizer.search.race import Race, RaceEnd
 from optimizer.search.screen import CERTAIN, ScreenLedger
 from optimizer.specs import Decision, Effect, Failure, NotTried, Precision, Recipe, SearchSpec, Verdict
@@ -81,11 +81,14 @@ def _is_invariant(one: Appraisal) -> bool:
 
 
 def _conclusion(evidence: Evidence, decision: Decision, reason: str, *, winner: int | None = None) -> Conclusion:
+    nearest = None if winner is not None else nearest_miss(evidence)
+    judged = nearest if winner is None else winner
     return Conclusion(
         decision=decision,
         reason=reason,
         winner=winner,
-        nearest=None if winner is not None else nearest_miss(evidence),
+        nearest=nearest,
+        shapes=shape_duels(judged, race=evidence.race, spec=evidence.spec) if _race_holds(evidence.race) else (),
         duels=tuple(duel for one in evidence.appraisals for duel in one.duels) if _race_holds(evidence.race) else (),
         not_tried=evidence.not_tried,
         warnings=_warnings(evidence)

@@ -119,7 +119,7 @@ def test_a_held_model_tells_its_time_per_example(sandbox, open_folders):
         session = sandbox.open(job("hold", open_folders, settings=settings))
         session.resume()
         answer = session.request({"cmd": "round", "s": 0.05}, timeout_s=20)
-        assert 0 < answer["item_ns"] < answer["median_ns"]
+        assert 0 < answer["item_ns"] < np.mean(answer["samples_ns"])
         assert session.close().result == {"rounds": 1}
 
 

@@ -393,4 +393,8 @@ def test_a_shape_of_the_traffic_that_gets_slower_is_named_though_the_mix_wins() 
     assert [row["effect"] for row in told] == ["faster", "slower"]
     assert told[0]["latency_p50_ms"] < told[1]["latency_p50_ms"]
     assert conclusion.decision is Decision.WINNER
+    assert [(one.bindings, one.share, one.effect) for one in conclusion.shapes] == [
+        ({"sequence": 16}, 0.75, Effect.FASTER),
+        ({"sequence": 512}, 0.25, Effect.SLOWER),
+    ]
     assert any("slower at sequence=512 (25% of the calls, 1.2" in one for one in conclusion.warnings)
