@@ -30,7 +30,8 @@ from optimizer.codec import to_jsonable
 from optimizer.errors import EngineError, Side
 from optimizer.result_folder import ResultFolder
 from optimizer.sandbox import Level
-from optimizer.specs import Budget, Precision, Recipe, SearchSpec, TaskKind
+from optimizer.specs import Budget, Precision, Recipe, Scenario, SearchSpec, TaskKind
+from optimizer.traffic_table import read_traffic
 
 INFRASTRUCTURE, USAGE = 3, 4
 F = TypeVar("F", bound=Callable[..., Any])
@@ -89,6 +90,16 @@ def inspect_command(*, model: Path, bindings: tuple[str, ...], as_json: bool, sa
 @target_option
 @bind_option
 @click.option("--objective", default="latency_p50_ms", show_default=True, help="The KPI to improve.")
+@click.option(
+    "--traffic",
+    type=click.Path(path_type=Path),
+    help="A histogram of request shapes: JSON rows of bindings and weight, or CSV with a column per dimension and weight.",
+)
+@click.option(
+    "--scenario",
+    type=click.Choice([one.value for one in Scenario]),
+    help="The load; default: offline (batches and parallel streams are free) for throughput and cost, else single_stream.",
+)
 @click.option("--preset", type=click.Choice(list(PRESETS)), default="quick", show_default=True, help="How much evidence to collect.")
 @click.option("--budget", type=float, help="Seconds in all; default: the preset's (quick: 210).")
 @click.option("--task", type=click.Choice([kind.value for kind in TaskKind]), help="What the model does, when inspection guesses wrong.")
@@ -107,6 +118,8 @@ def search_command(
     targets: tuple[str, ...],
     bindings: tuple[str, ...],
     objective: str,
+    scenario: str | None,
+    traffic: Path | None,
     preset: str,
     budget: float | None,
     task: str | None,
@@ -124,6 +137,8 @@ def search_command(
     spec = SearchSpec(
         targets=tuple(parse_target(text) for text in targets),
         objective=objective,
+        scenario=Scenario(scenario) if scenario else None,
+        traffic=read_traffic(traffic) if traffic else (),
         budget=chosen if budget is None else replace(chosen, total_s=budget),
         task=TaskKind(task) if task else None,
         seed=seed,

@@ -13,6 +13,7 @@ from rich.text import Text
 from optimizer import tools
 from optimizer.extensions import package_versions
 from optimizer.kpis import kpi
+from optimizer.score.change import Change
 from optimizer.score.rows import ScoreRow, Standing
 from optimizer.score.scorecard import Scorecard
 from optimizer.score.wording import (
@@ -28,7 +29,7 @@ from optimizer.score.wording import (
     title_of,
 )
 from optimizer.search.plan import Estimate
-from optimizer.specs import Decision, HardwareProfile, Measurement, ModelCard, NotTried, SearchOutcome
+from optimizer.specs import Decision, HardwareProfile, Measurement, ModelCard, NotTried, SearchOutcome, ShapeDuel
 
 MARKS = {
     Standing.PASS: ("✓ Pass", "green"),
@@ -134,11 +135,20 @@ def _trial(trial: int) -> str:
 
 
 def render_outcome(outcome: SearchOutcome, console: Console) -> None:
-    """What was tried and what was not, below the scorecard."""
+    """Each shape of the traffic, what was tried and what was not, below the scorecard."""
+    for shape in outcome.shapes:
+        console.print(Padding(Text(_shape_words(shape)), (0, 2)))
     console.print(Padding(Text(f"{outcome.trials} trials in {format_duration(outcome.elapsed_s)}.", style="dim"), (0, 2)))
     for reason, labels in _by_reason(outcome.not_tried).items():
         shown = ", ".join(labels[:4]) + (f" and {len(labels) - 4} more" if len(labels) > 4 else "")
         console.print(Padding(Text(f"Not tried: {shown}. {reason}", style="dim"), (0, 2)))
+
+
+def _shape_words(shape: ShapeDuel) -> str:
+    """Such as ``sequence=64, 30% of the calls: p50 latency 41% lower [38, 44]``."""
+    where = ", ".join(f"{name}={size}" for name, size in shape.bindings.items())
+    change = format_change(Change(kpi="latency_p50_ms", ratio=shape.speedup, effect=shape.effect))
+    return f"{where}, {shape.share:.0%} of the calls: p50 latency {change}"
 
 
 def _by_reason(not_tried: Sequence[NotTried]) -> dict[str, list[str]]:

@@ -23,6 +23,7 @@ from optimizer.export.trial import recorded
 from optimizer.measure.environment import environment_fingerprint
 from optimizer.measure.fidelity_outputs import FILE_NAME, StoredOutputs
 from optimizer.measure.inputs import InputSet, split
+from optimizer.measure.traffic import buckets_of
 from optimizer.pipeline import Build, Subject, limits_for
 from optimizer.pipeline.builds import digest_folder
 from optimizer.result_folder import ResultFolder
@@ -73,6 +74,7 @@ def export(result: ResultFolder, target: Path, *, level: Level | None, folder: P
         recipe=chosen.recipe,
         samples=samples,
         shapes=inputs.shapes,
+        traffic=buckets_of(chosen.card, result.spec),
         summary={"scorecard": to_jsonable(result.scorecard), "decision": outcome.decision.value, "reason": outcome.reason},
         runtimes=result.runtimes,
         recorded=recorded(chosen.trial, reports=result.reports(), spec=result.spec, root=result.root),
@@ -128,6 +130,7 @@ def _subject(bundle: Bundle, opened: Opened, request: ReplayRequest, workbench: 
         hardware=hardware,
         inputs=samples,
         timing=samples,
+        buckets=described.traffic,
         workspace=workbench.folder,
         seed=request.seed,
         limits=limits_for(hardware, wall_s=CHILD_WALL_S),

@@ -20,6 +20,7 @@ from optimizer.search import planner
 from optimizer.search.driver import run_search
 from optimizer.search.problem import SearchProblem
 from optimizer.specs import Decision, SearchSpec
+from optimizer.traffic_table import resolved
 
 EXIT_OF = {Decision.WINNER: 0, Decision.KEEP_ORIGINAL: 0, Decision.INCONCLUSIVE: 2}
 WORK = ".work"
@@ -57,7 +58,8 @@ def _search(request: SearchRequest, *, root: Path, console: Console) -> ResultFo
     with Workbench(folder=root / WORK, level=request.level) as bench, progress:
         progress.phase("prepare", done=0, total=3, detail=f"check {request.model.name}")
         opened = bench.open_model(request.model, bindings=request.bindings)
-        spec = replace(request.spec, bindings=dict(opened.card.bindings))
+        traffic = resolved(request.spec.traffic, opened.card.symbols)
+        spec = replace(request.spec, bindings=dict(opened.card.bindings), traffic=traffic)
         hardware = bench.hardware()
         estimate = planner.estimate(opened.card, spec, hardware)
         planner.check_budget(estimate)

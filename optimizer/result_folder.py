@@ -121,7 +121,7 @@ def _with_local_paths(report: StageReport) -> StageReport:
 
 def _keep_model(root: Path, *, problem: SearchProblem, trial: int, reports: Sequence[StageReport]) -> None:
     build = next(one for one in reports if one.trial == trial and one.stage is Stage.BUILD and one.status is StageStatus.OK)
-    found = BuildCache(problem.workspace / "builds").find(str(build.detail.get("build_key"))) if build.recipe.passes else None
+    found = BuildCache(problem.workspace / "builds").find(str(build.detail.get("build_key"))) if build.recipe.is_built else None
     folder, entry = (found.folder, found.entry) if found else (problem.model_dir, problem.entry)
     shutil.copytree(folder, root / "model", dirs_exist_ok=True)
     _write(root / RECIPE, {"trial": trial, "entry": entry, "recipe": to_jsonable(build.recipe)})

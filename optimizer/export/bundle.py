@@ -26,6 +26,7 @@ from optimizer.export.packages import required_packages
 from optimizer.export.plan import ONNXRUNTIME, OPENVINO, session_plan
 from optimizer.export.samples import Samples
 from optimizer.export.serving import MODEL_NAME, dockerfile, ovms_config, repository_script, triton_config
+from optimizer.measure.traffic import Bucket, open_shapes
 from optimizer.specs import ArtifactRef, Json, Recipe
 
 BUNDLE_ROLE = "bundle"
@@ -36,13 +37,17 @@ Member = tuple[str, Path | bytes]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleContent:
-    """What goes into a bundle. ``shapes`` are the bound input shapes, ``summary`` the numbers that chose this form (JSON)."""
+    """What goes into a bundle. ``shapes`` are the bound input shapes, ``summary`` the numbers that chose this form (JSON).
+
+    ``traffic`` are the shapes of the experiment where there were several.
+    """
 
     model_dir: Path
     entry: str
     recipe: Recipe
     samples: Samples
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    traffic: tuple[Bucket, ...] = ()
     summary: Mapping[str, Json] = field(default_factory=dict)
     runtimes: Mapping[str, str] = field(default_factory=dict)
     recorded: Recorded = field(default_factory=Recorded)
@@ -78,7 +83,8 @@ def _members(content: BundleContent) -> Iterator[Member]:
         entry=f"model/{content.entry}",
         recipe=content.recipe,
         session=session_plan(content.recipe),
-        shapes={name: tuple(shape) for name, shape in content.shapes.items()},
+        shapes=open_shapes(content.traffic) if content.traffic else {name: tuple(shape) for name, shape in content.shapes.items()},
+        traffic=content.traffic,
         runtimes=dict(content.runtimes),
         inputs=content.samples.inputs,
         outputs=content.samples.outputs,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from optimizer.export.plan import SessionPlan
+from optimizer.measure.traffic import Bucket
 from optimizer.specs import Json, Recipe, TensorSpec
 
 SCHEMA = 1
@@ -13,13 +14,17 @@ DESCRIPTION, RECORD, MANIFEST, REQUIREMENTS, SAMPLES = "recipe.json", "measureme
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Described:
-    """``recipe.json``. ``entry`` is relative to the bundle, ``samples`` counts the examples, the tensors are in the session's order."""
+    """``recipe.json``. ``entry`` is relative to the bundle, ``samples`` counts the examples, the tensors are in the session's order.
+
+    ``traffic`` are the shapes it was measured with where there were several; then ``shapes`` leave open what differs (-1).
+    """
 
     schema_version: int = SCHEMA
     entry: str
     recipe: Recipe
     session: SessionPlan
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    traffic: tuple[Bucket, ...] = ()
     runtimes: dict[str, str] = field(default_factory=dict)
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from optimizer.export.contents import Described
 from optimizer.export.plan import ALL_REWRITES, ONNXRUNTIME, OPENVINO, PYTORCH, TORCH_COMPILE, SessionPlan
+from optimizer.measure.batches import batched_shapes
 from optimizer.specs import Precision
 
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -43,9 +44,28 @@ def loading_notes(described: Described, *, included: Included, packages: Sequenc
         f"samples/ holds {described.samples} of the inputs it was measured with (inputs.npz, first axis counting examples) and the model's own\n"
         "outputs (outputs.npz, named output/example in the order of recipe.json). Look at them before you hand the bundle on.\n\n"
         f"{_parts(included, packages)}"
+        f"{_load(described.session)}"
         "Load it with Python:\n\n"
         f"{code(described)}"
     )
+
+
+def _load(plan: SessionPlan) -> str:
+    """What the load was, where it was more than one example at a time."""
+    cache = (
+        "model/start-cache/ is what the runtime prepared for starts. serve.py uses it where runtime version, kind of processor and settings\n"
+        "are those it was made under, and opens the model itself anywhere else; parka-optimize replay always opens the\nmodel itself.\n\n"
+        if plan.start_cache
+        else ""
+    )
+    if plan.streams == 1 and plan.batch == 1:
+        return cache
+    calls = "one call at a time" if plan.streams == 1 else f"{plan.streams} calls at once, each from a thread of its own"
+    shared = plan.streams > 1 and plan.runtime == ONNXRUNTIME
+    sessions = "" if not shared else ("; all share one session" if plan.threads == 1 else "; each has a session of its own")
+    openvino = "; each has a request of its own (compiled.create_infer_request)" if plan.streams > 1 and plan.runtime == OPENVINO else ""
+    batch = "" if plan.batch == 1 else f" of {plan.batch} examples along the first axis"
+    return f"It was measured with {calls}{batch}{sessions}{openvino}. serve.py does the same.\n\n{cache}"
 
 
 def _parts(included: Included, packages: Sequence[str]) -> str:
@@ -104,7 +124,8 @@ def _providers(plan: SessionPlan) -> str:
 
 def _openvino(described: Described) -> str:
     plan = described.session
-    bound = ", ".join(f"{json.dumps(name)}: {list(shape)}" for name, shape in described.shapes.items())
+    whole = batched_shapes(described.shapes, plan.batch)
+    bound = ", ".join(f"{json.dumps(name)}: {list(shape)}" for name, shape in whole.items())
     lines = ["import openvino as ov", "", "core = ov.Core()", f"model = core.read_model({json.dumps(described.entry)})"]
     lines += [f"model.reshape({{{bound}}})"] if bound else []
     lines += [

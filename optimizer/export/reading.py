@@ -14,6 +14,7 @@ from optimizer.errors import InputError
 from optimizer.export.contents import DESCRIPTION, MANIFEST, RECORD, REQUIREMENTS, SAMPLES, SCHEMA, Described, FileEntry, Recorded
 from optimizer.formats.zip_names import check_name
 from optimizer.formats.zip_reader import extract, open_archive
+from optimizer.specs import SHAPES_MOST
 from optimizer.units import MIB
 
 TEXT_BYTES = 64 * MIB
@@ -99,6 +100,8 @@ def _check_claims(root: Path, described: Described, recorded: Recorded) -> None:
         raise InputError("bundle.incomplete", "The bundle's model file is missing; export or download it again.")
     if not 1 <= described.samples <= MOST_SAMPLES:
         raise InputError("bundle.damaged", f"The bundle claims {described.samples} samples; 1 to {MOST_SAMPLES:,} are possible.")
+    if len(described.traffic) > SHAPES_MOST:
+        raise InputError("bundle.damaged", f"The bundle claims {len(described.traffic)} shapes; at most {SHAPES_MOST} are possible.")
     numbers = (*recorded.start_latencies_p50_ms, recorded.block_s)
     if not all(math.isfinite(one) and one > 0 for one in numbers) or not 0 <= recorded.margin <= 0.10:
         raise InputError("bundle.damaged", "The bundle's recorded latencies, block length or margin are impossible numbers.")

@@ -2,19 +2,24 @@
 
 Needs Python, numpy and the runtime of requirements.txt; nothing else. `GET /health` tells the inputs and outputs. `POST /infer` takes
 `{"inputs": {name: nested lists}}` as application/json, or an .npz with one array per input as application/octet-stream, and answers in
-the same form. One request is computed at a time: that is what was measured. There is no authentication: put a proxy in front.
+the same form. As many requests are computed at a time as were measured. A model that was measured with batches takes any number of
+examples along the first axis and computes them in batches of that size. There is no authentication: put a proxy in front.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import hashlib
 import importlib
 import io
 import json
 import os
+import platform
+import queue
 import sys
-import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -45,8 +50,14 @@ class Model:
         described = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
         self.inputs, self.outputs = described["inputs"], described["outputs"]
         openers = {"onnxruntime": open_onnxruntime, "openvino": open_openvino}
-        self._run = openers[described["session"]["runtime"]](folder / described["entry"], described)
-        self._lock = threading.Lock()
+        plan = described["session"]
+        streams = openers[plan["runtime"]](folder / described["entry"], described)
+        self.start_cache = described.get("start_cache_used", False)
+        self._batch, self._shapes = plan["batch"], described["shapes"]
+        self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for run in streams:
+            self._free.put(run)
+        self._pool = ThreadPoolExecutor(len(streams))
 
     def infer(self, arrays: Arrays) -> Arrays:
         """Outputs by name. Raises Refused."""
@@ -54,15 +65,40 @@ class Model:
         if arrays.keys() != wanted:
             raise Refused(HTTPStatus.BAD_REQUEST, "input.names", f"The model takes {sorted(wanted)}; the request holds {sorted(arrays)}.")
         try:
-            with self._lock:
-                results = self._run([np.ascontiguousarray(arrays[one["name"]]).reshape(arrays[one["name"]].shape) for one in self.inputs])
+            given = [np.ascontiguousarray(arrays[one["name"]]).reshape(arrays[one["name"]].shape) for one in self.inputs]
+            results = self._run(given) if self._batch == 1 else self._in_batches(given)
         except Exception as error:  # the runtimes' exceptions share no base class
             raise Refused(HTTPStatus.BAD_REQUEST, "input.refused", " ".join(str(error).split())[:500]) from error
         return {one["name"]: plain(result) for one, result in zip(self.outputs, results, strict=True)}
 
+    def _run(self, given: list[Any]) -> list[Any]:
+        """One call, by whichever stream is free."""
+        run = self._free.get()
+        try:
+            return list(run(given))
+        finally:
+            self._free.put(run)
 
-def open_onnxruntime(path: Path, described: dict[str, Any]) -> Any:
-    """A function from input arrays to output arrays, both in the model's order."""
+    def _in_batches(self, given: list[Any]) -> list[Any]:
+        """Any number of examples, computed in whole batches: the last is filled up with its own last example."""
+        rows = self._batch * self._shapes[self.inputs[0]["name"]][0]
+        count = len(given[0])
+        if count == 0 or any(len(array) != count for array in given):
+            raise ValueError("every input holds the same number of examples along its first axis, at least one")
+        calls = [[filled(array[first : first + rows], rows) for array in given] for first in range(0, count, rows)]
+        return [np.concatenate(parts)[:count] for parts in zip(*self._pool.map(self._run, calls), strict=True)]
+
+
+def filled(array: Any, rows: int) -> Any:
+    """The array with its last row repeated up to this many."""
+    return array if len(array) == rows else np.concatenate([array, np.repeat(array[-1:], rows - len(array), axis=0)])
+
+
+def open_onnxruntime(path: Path, described: dict[str, Any]) -> list[Any]:
+    """Functions from input arrays to output arrays, both in the model's order: as many as may run at once.
+
+    A session with one thread computes in the caller's own and can serve them all.
+    """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     ort: Any = importlib.import_module("onnxruntime")
     plan, options = described["session"], ort.SessionOptions()
@@ -70,27 +106,83 @@ def open_onnxruntime(path: Path, described: dict[str, Any]) -> Any:
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, plan["graph_level"])
     for key, value in plan["config"].items():
         options.add_session_config_entry(key, value)
-    session = ort.InferenceSession(str(path), options, providers=[(name, chosen) for name, chosen in plan["providers"]])
+    providers = [(name, chosen) for name, chosen in plan["providers"]]
+    key = {"graph_level": plan["graph_level"], "provider": providers[0][0]}
+    prepared = start_cache(path, described, runtime=f"onnxruntime {ort.__version__}", settings=key, shapes={})
+    if prepared:
+        path, options.graph_optimization_level = prepared, ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     names, results = [one["name"] for one in described["inputs"]], [one["name"] for one in described["outputs"]]
-    return lambda arrays: session.run(results, dict(zip(names, arrays, strict=True)))
+
+    def stream(session: Any) -> Any:
+        return lambda arrays: session.run(results, dict(zip(names, arrays, strict=True)))
+
+    shared = plan["threads"] == 1
+    sessions = [ort.InferenceSession(str(path), options, providers=providers) for _ in range(1 if shared else plan["streams"])]
+    return [stream(session) for session in (sessions * plan["streams"] if shared else sessions)]
 
 
-def open_openvino(path: Path, described: dict[str, Any]) -> Any:
-    """A function from input arrays to output arrays, both in the model's order."""
+def open_openvino(path: Path, described: dict[str, Any]) -> list[Any]:
+    """Functions from input arrays to output arrays, both in the model's order: as many as may run at once."""
     ov: Any = importlib.import_module("openvino")
     plan, core = described["session"], ov.Core()
-    model = core.read_model(str(path))
-    if described["shapes"]:
-        model.reshape(described["shapes"])
-    request = core.compile_model(model, plan["device"], plan["properties"]).create_infer_request()
+    shapes = {name: [shape[0] * plan["batch"], *shape[1:]] if shape else shape for name, shape in described["shapes"].items()}
+    settings = {"device": plan["device"], **plan["properties"]}
+    prepared = start_cache(path, described, runtime=f"openvino {ov.__version__}", settings=settings, shapes=shapes)
+    if prepared:
+        compiled = core.import_model(prepared.read_bytes(), plan["device"], plan["properties"])
+    else:
+        model = core.read_model(str(path))
+        if shapes:
+            model.reshape(shapes)
+        compiled = core.compile_model(model, plan["device"], plan["properties"])
 
-    def run(arrays: list[Any]) -> list[Any]:
+    def run(request: Any, arrays: list[Any]) -> list[Any]:
         for port, array in zip(request.model_inputs, arrays, strict=True):
             if port.get_element_type() != ov.Tensor(array).get_element_type():
                 raise TypeError(f"{port.get_any_name()} takes {port.get_element_type().get_type_name()}, not {array.dtype}.")
         return [array.copy() for array in request.infer(dict(enumerate(arrays)), share_outputs=True).values()]
 
-    return run
+    if plan["bucketed"]:
+        return [by_shape(run, path, described, core, any_shape=compiled.create_infer_request())]
+    return [functools.partial(run, compiled.create_infer_request()) for _ in range(plan["streams"])]
+
+
+def by_shape(run: Any, path: Path, described: dict[str, Any], core: Any, *, any_shape: Any) -> Any:
+    """A function that finds the request compiled for the shapes of its arrays; other shapes go to one that takes any."""
+    plan, names, requests = described["session"], [one["name"] for one in described["inputs"]], {}
+    for bucket in described["traffic"]:
+        model = core.read_model(str(path))
+        model.reshape(bucket["shapes"])
+        compiled = core.compile_model(model, plan["device"], plan["properties"])
+        requests[tuple(tuple(bucket["shapes"][name]) for name in names)] = compiled.create_infer_request()
+    return lambda arrays: run(requests.get(tuple(array.shape for array in arrays), any_shape), arrays)
+
+
+def start_cache(path: Path, described: dict[str, Any], *, runtime: str, settings: dict[str, Any], shapes: dict[str, Any]) -> Path | None:
+    """What the runtime prepared for starts, if the bundle has it and it was made under these very conditions."""
+    folder = path.parent / "start-cache"
+    if not described["session"]["start_cache"]:
+        return None
+    try:
+        stamp = json.loads((folder / "stamp.json").read_text(encoding="utf-8"))
+        file = folder / Path(str(stamp["file"])).name
+    except (OSError, ValueError, KeyError):
+        return None
+    model = [path.name, path.stat().st_size]
+    here = {"runtime": runtime, "processor": processor(), "model": model, "settings": settings, "shapes": shapes}
+    described["start_cache_used"] = stamp.get("conditions") == here and file.is_file()
+    return file if described["start_cache_used"] else None
+
+
+def processor() -> str:
+    """Digest of the processor's model and instruction sets."""
+    told = [platform.machine(), platform.processor()]
+    try:
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
+    except OSError:
+        first = ""
+    told += sorted(line for line in first.splitlines() if line.partition(":")[0].strip() in ("model name", "flags", "Features", "CPU part"))
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:32]
 
 
 def plain(array: Any) -> Any:
@@ -152,7 +244,7 @@ def handler(model: Model, *, most_bytes: int) -> type[BaseHTTPRequestHandler]:
             if self.path != "/health":
                 self._refuse(Refused(HTTPStatus.NOT_FOUND, "path.unknown", "There is GET /health and POST /infer."))
                 return
-            told = {"status": "ok", "inputs": model.inputs, "outputs": model.outputs}
+            told = {"status": "ok", "inputs": model.inputs, "outputs": model.outputs, "start_cache": model.start_cache}
             self._answer(HTTPStatus.OK, JSON, json.dumps(told).encode())
 
         def do_POST(self) -> None:

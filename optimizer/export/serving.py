@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from optimizer.backends.providers import CPU
 from optimizer.export.plan import ALL_REWRITES, ONNXRUNTIME, OPENVINO, SessionPlan
+from optimizer.measure.batches import batched_shapes
 from optimizer.specs import TensorSpec
 
 MODEL_NAME = "model"
@@ -57,14 +58,16 @@ def triton_config(plan: SessionPlan, *, file_name: str, inputs: Sequence[TensorS
     kind = TRITON_KINDS.get(plan.providers[0][0]) if plan.runtime == ONNXRUNTIME else None
     if kind is None or any(tensor.dtype not in TRITON_TYPES for tensor in (*inputs, *outputs)):
         return None
+    is_batched = plan.batch > 1
     lines = [
         f"name: {_quoted(MODEL_NAME)}",
         'backend: "onnxruntime"',
         f"default_model_filename: {_quoted(file_name)}",
-        "max_batch_size: 0",
-        *(f"input [ {_tensor(tensor)} ]" for tensor in inputs),
-        *(f"output [ {_tensor(tensor)} ]" for tensor in outputs),
-        f"instance_group [ {{ count: 1 kind: {kind} }} ]",
+        f"max_batch_size: {plan.batch if is_batched else 0}",
+        *([f"dynamic_batching {{ preferred_batch_size: [ {plan.batch} ] }}"] if is_batched else []),
+        *(f"input [ {_tensor(tensor, is_batched=is_batched)} ]" for tensor in inputs),
+        *(f"output [ {_tensor(tensor, is_batched=is_batched)} ]" for tensor in outputs),
+        f"instance_group [ {{ count: {plan.streams} kind: {kind} }} ]",
         *_level(plan.graph_level),
         *(_parameter(key, value) for key, value in {"intra_op_thread_count": str(plan.threads), "execution_mode": "0"}.items()),
         *(
@@ -85,13 +88,17 @@ def ovms_config(plan: SessionPlan, *, shapes: Mapping[str, Sequence[int]]) -> di
         "target_device": plan.device,
         "plugin_config": dict(plan.properties),
     }
+    if plan.streams > 1:
+        served["nireq"] = plan.streams
     if shapes:
-        served["shape"] = {name: f"({','.join(str(size) for size in shape)})" for name, shape in shapes.items()}
+        whole = batched_shapes({name: tuple(shape) for name, shape in shapes.items()}, plan.batch)
+        served["shape"] = {name: f"({','.join(str(size) for size in shape)})" for name, shape in whole.items()}
     return {"model_config_list": [{"config": served}]}
 
 
-def _tensor(tensor: TensorSpec) -> str:
-    dims = [size if isinstance(size, int) else -1 for size in tensor.shape]
+def _tensor(tensor: TensorSpec, *, is_batched: bool = False) -> str:
+    """A server that batches adds the first dim itself."""
+    dims = [size if isinstance(size, int) else -1 for size in (tensor.shape[1:] if is_batched else tensor.shape)]
     shape = f"dims: [ {', '.join(str(size) for size in dims)} ]" if dims else "dims: [ 1 ] reshape { shape: [ ] }"
     return f"{{ name: {_quoted(tensor.name)} data_type: TYPE_{TRITON_TYPES[tensor.dtype]} {shape} }}"
 

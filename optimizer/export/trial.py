@@ -13,6 +13,7 @@ from optimizer.export.contents import Recorded
 from optimizer.export.samples import Artifact, make_samples
 from optimizer.measure.inputs import split
 from optimizer.measure.records import ROLE, read_samples
+from optimizer.measure.traffic import buckets_of
 from optimizer.pipeline import BuildCache, limits_for
 from optimizer.sandbox import Sandbox
 from optimizer.search.actions import Arm
@@ -50,6 +51,7 @@ def bundle_trial(
         recipe=artifact.recipe,
         samples=samples,
         shapes=problem.inputs.shapes,
+        traffic=buckets_of(problem.card, problem.spec),
         summary=summary or {},
         runtimes=problem.hardware.runtimes,
         recorded=recorded(trial, reports=reports, spec=problem.spec, root=problem.workspace),
@@ -71,7 +73,7 @@ def recorded(trial: int, *, reports: Sequence[StageReport], spec: SearchSpec, ro
 def start_medians_ms(path: Path) -> list[float]:
     """The median latency of each fresh start of a stored record."""
     arms = [
-        Arm(rows_ns=np.column_stack([start.issued_ns, start.completed_ns]), calls_per_sample=start.calls_per_sample)
+        Arm(rows_ns=np.column_stack([start.issued_ns, start.completed_ns]), calls_per_sample=start.calls_per_sample, items=start.items)
         for start in read_samples(path)
     ]
     return [value(arm, "latency_p50_ms") for arm in arms]
@@ -79,7 +81,7 @@ def start_medians_ms(path: Path) -> list[float]:
 
 def _artifact(trial: int, *, problem: SearchProblem, reports: Sequence[StageReport]) -> Artifact:
     build = _build_report(trial, reports)
-    if not build.recipe.passes:
+    if not build.recipe.is_built:
         return Artifact(folder=problem.model_dir, entry=problem.entry, recipe=build.recipe)
     found = BuildCache(problem.workspace / "builds").find(str(build.detail.get("build_key", "")))
     if found is None:

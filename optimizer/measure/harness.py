@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from optimizer.measure.steady import ThreeWindowGate, WarmupClass
+from optimizer.measure.traffic import mixed_order
 from optimizer.units import NS_PER_S
 
 GROUP_BELOW_OVERHEADS = 100
@@ -21,6 +22,7 @@ GROUP_TARGET_OVERHEADS = 200
 OVERHEAD_PROBES = 1000
 SAMPLES_MOST = 200_000
 ORDER_LENGTH = 8192
+WINDOW_CALLS = 5
 Array = np.ndarray[Any, Any]
 Clock = Callable[[], int]
 Call = Callable[[int], object]
@@ -28,7 +30,11 @@ Call = Callable[[int], object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamPlan:
-    """When a stream ends: both ``min_iterations`` and ``measure_s`` met, or ``max_s`` fell. ``inputs`` distinct inputs are drawn by ``seed``."""
+    """When a stream ends: both ``min_iterations`` and ``measure_s`` met, or ``max_s`` fell. ``inputs`` distinct inputs are drawn by ``seed``.
+
+    A window of the warm-up gate lasts ``window_s`` and holds at least ``window_calls``. ``groups``, (inputs, share) of consecutive
+    inputs, make a mix whose every stretch follows the shares.
+    """
 
     inputs: int
     seed: int
@@ -37,6 +43,8 @@ class StreamPlan:
     max_s: float = 20.0
     warmup_max_s: float = 10.0
     window_s: float = 0.05
+    window_calls: int = WINDOW_CALLS
+    groups: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +69,7 @@ def run_stream(call: Call, plan: StreamPlan, *, clock: Clock = time.perf_counter
     overhead = timer_overhead_ns(clock)
     gate, warmup_calls, typical_ns = warm_up(call, plan, clock=clock)
     order = draw_order(plan)
-    per_sample = calls_per_sample(typical_ns, overhead_ns=overhead)
+    per_sample = 1 if plan.groups else calls_per_sample(typical_ns, overhead_ns=overhead)
     gc.collect()
     gc.disable()
     try:
@@ -86,8 +94,8 @@ def timer_overhead_ns(clock: Clock) -> int:
 
 def warm_up(call: Call, plan: StreamPlan, *, clock: Clock) -> tuple[ThreeWindowGate, int, float]:
     """Call until the gate opens or its time is over; returns the gate, the calls made and the median of the last ones in ns."""
-    gate = ThreeWindowGate(window_ns=round(plan.window_s * NS_PER_S))
-    order = np.random.default_rng([plan.seed, 1]).integers(0, plan.inputs, ORDER_LENGTH).tolist()
+    gate = ThreeWindowGate(window_ns=round(plan.window_s * NS_PER_S), min_calls=plan.window_calls)
+    order = np.random.default_rng([plan.seed, 1]).integers(0, plan.inputs, ORDER_LENGTH).tolist() if not plan.groups else draw_order(plan)
     until = clock() + round(plan.warmup_max_s * NS_PER_S)
     durations: list[int] = []
     while True:
@@ -100,7 +108,9 @@ def warm_up(call: Call, plan: StreamPlan, *, clock: Clock) -> tuple[ThreeWindowG
 
 
 def draw_order(plan: StreamPlan) -> list[int]:
-    """Input numbers drawn uniformly with replacement; the sequence repeats after ``ORDER_LENGTH``."""
+    """Input numbers drawn uniformly with replacement, or as the mix says; the sequence repeats after ``ORDER_LENGTH``."""
+    if plan.groups:
+        return mixed_order(plan.groups, seed=plan.seed, length=ORDER_LENGTH)
     return [int(value) for value in np.random.default_rng([plan.seed, 0]).integers(0, plan.inputs, ORDER_LENGTH)]
 
 

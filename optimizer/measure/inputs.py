@@ -81,7 +81,7 @@ def prepare_inputs(card: ModelCard, *, spec: SearchSpec, dataset: Path | None, f
             description=real.description, shapes=real.shapes, warnings=real.warnings,
         )  # fmt: skip
         return _stored(card, described, real.arrays)
-    shapes = bound_shapes(card, spec.bindings)
+    shapes = bound_shapes(card, spec.widest)
     proxy = proxy_for(card, shapes, seed=spec.seed)
     if proxy.examples is not None:
         arrays = _gathered(proxy.examples, at_most=_count(shapes, PROXY_EXAMPLES, PROXY_BYTES))

@@ -48,7 +48,7 @@ def real_arrays(card: ModelCard, *, spec: SearchSpec, dataset: Path) -> RealInpu
     n = sample_count({name: spec_.shape[0] if spec_.shape else None for name, spec_ in {**given, **_labels(specs)}.items()})
     if n == 0:
         raise InputError("input.empty", "The dataset holds no example; the first dimension of every array counts the examples.")
-    shapes = bound_shapes(card, {**_bindings(card, given), **spec.bindings})
+    shapes = bound_shapes(card, {**_bindings(card, given), **spec.widest})
     per_feed = _calls_per_row(card, given, shapes)
     rows = _chosen_rows(n, per_feed=per_feed, spec=spec, shapes=shapes, together=per_feed * examples_per_unit(card))
     arrays: dict[str, Array] = {}

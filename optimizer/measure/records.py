@@ -15,7 +15,7 @@ import numpy as np
 from optimizer.errors import EngineFault
 from optimizer.specs import ArtifactRef
 
-COLUMNS = ("start_id", "block_id", "issued_ns", "completed_ns", "items", "calls_per_sample")
+COLUMNS = ("start_id", "block_id", "issued_ns", "completed_ns", "items", "calls_per_sample", "in_flight")
 ROWS_MOST = 1_000_000
 ROLE = "samples"
 Array = np.ndarray[Any, Any]
@@ -23,7 +23,10 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartSamples:
-    """One fresh process: integer nanoseconds, one row per request (or per group of ``calls_per_sample`` requests)."""
+    """One fresh process: integer nanoseconds, one row per request (or per group of ``calls_per_sample`` requests).
+
+    A request holds ``items`` examples; with several ``in_flight`` at once the rows overlap and stand by completion.
+    """
 
     start_id: int
     block_id: int
@@ -31,6 +34,7 @@ class StartSamples:
     completed_ns: Array
     items: int = 1
     calls_per_sample: int = 1
+    in_flight: int = 1
 
     @property
     def durations_ns(self) -> Array:
@@ -66,6 +70,7 @@ def columns(starts: list[StartSamples]) -> dict[str, Array]:
         "completed_ns": joined([start.completed_ns for start in starts]),
         "items": repeated([start.items for start in starts]),
         "calls_per_sample": repeated([start.calls_per_sample for start in starts]),
+        "in_flight": repeated([start.in_flight for start in starts]),
     }
 
 
@@ -76,7 +81,8 @@ def joined(parts: list[Array]) -> Array:
 def read_samples(path: Path) -> list[StartSamples]:
     """The starts of a stored record, in order."""
     with np.load(path, allow_pickle=False) as file:
-        table = {name: file[name] for name in COLUMNS}
+        table = {name: file[name] for name in COLUMNS if name in file.files}
+    table.setdefault("in_flight", np.ones_like(table["items"]))
     return list(_starts(table))
 
 
@@ -91,4 +97,5 @@ def _starts(table: dict[str, Array]) -> Iterator[StartSamples]:
             completed_ns=table["completed_ns"][rows],
             items=int(table["items"][rows][0]),
             calls_per_sample=int(table["calls_per_sample"][rows][0]),
+            in_flight=int(table["in_flight"][rows][0]),
         )

@@ -40,7 +40,7 @@ __all__ = [
     "percentile_interval",
     "percentile_measurement",
     "prediction_interval",
-    "start_throughputs",
+    "start_throughput",
     "tango",
     "wilson",
 ]
@@ -54,6 +54,7 @@ def latency_measurements(
     batch: int = 1,
     error: float = 0.05,
     calls_per_sample: int = 1,
+    in_flight: int = 1,
     samples_sha256: str = "",
     validity: Validity = Validity.VALID,
     reasons: tuple[str, ...] = (),
@@ -61,7 +62,7 @@ def latency_measurements(
     """p50, p90, p95, p99, mean and throughput of equally measured fresh starts.
 
     Each start is either durations in ns, shape [n], or (issued_ns, completed_ns), shape [n, 2], in time order.
-    A row covers ``calls_per_sample`` calls of ``batch`` items; grouped calls give means only, so that their percentiles
+    A row covers ``calls_per_sample`` calls of ``batch`` items, ``in_flight`` at once; grouped calls give means only, so that their percentiles
     are *not measured*. Below its floor a percentile reads "slowest of n" (``INSUFFICIENT_SAMPLES``); failed calls are +inf.
     """
     durations = [durations_ns(start) for start in starts]
@@ -69,7 +70,8 @@ def latency_measurements(
         raise EngineFault("statistics.no_samples", "Every start needs at least one measured call.")
     calls = sum(len(start) for start in durations) * calls_per_sample
     means = mean_interval([float(np.mean(start)) / calls_per_sample for start in durations], error=error, n=calls)
-    rates = mean_interval(start_throughputs(starts, batch=batch, calls_per_sample=calls_per_sample), error=error, n=calls)
+    throughputs = [start_throughput(start, batch=batch, calls_per_sample=calls_per_sample, in_flight=in_flight) for start in starts]
+    rates = mean_interval(throughputs, error=error, n=calls)
     percentiles = (
         tuple(percentile_measurement(durations, name, error=error, validity=validity, reasons=reasons) for name in LATENCY_PERCENTILES)
         if calls_per_sample == 1
@@ -113,14 +115,19 @@ def durations_ns(start: Samples) -> Samples:
     return rows if rows.ndim == 1 else rows[:, 1] - rows[:, 0]
 
 
-def start_throughputs(starts: Sequence[Samples], *, batch: int = 1, calls_per_sample: int = 1) -> list[float]:
-    """Completed inferences per steady second of each start; a batch of 8 counts 8."""
-    return [len(start) * calls_per_sample * batch * NS_PER_S / _steady_ns(start) for start in starts]
+def start_throughput(start: Samples, *, batch: int = 1, calls_per_sample: int = 1, in_flight: int = 1) -> float:
+    """Completed inferences per steady second of one start; a batch of 8 counts 8.
 
-
-def _steady_ns(start: Samples) -> float:
+    With several requests in flight the seconds run from the first completion to the last, all others of which fell in between:
+    at either end every request was busy, so nothing half done is counted or lost.
+    """
     rows = np.asarray(start)
-    return float(np.sum(rows)) if rows.ndim == 1 else float(rows[-1, 1] - rows[0, 0])
+    items = calls_per_sample * batch * NS_PER_S
+    if rows.ndim == 1:
+        return len(rows) * items / float(np.sum(rows))
+    if in_flight == 1 or len(rows) == 1:
+        return len(rows) * items / float(rows[-1, 1] - rows[0, 0])
+    return (len(rows) - 1) * items / float(rows[-1, 1] - rows[0, 1])
 
 
 def _grouped(name: str, *, n: int, starts: int) -> Measurement:

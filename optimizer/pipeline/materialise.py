@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from optimizer.backends.start_cache import processor
 from optimizer.codec import digest, from_jsonable, to_jsonable
 from optimizer.passes import optimization_pass
 from optimizer.passes.build_key import build_key
@@ -17,11 +18,20 @@ from optimizer.sandbox import ChildJob, Sandbox
 from optimizer.specs import ModelCard, PassNeeds, Recipe, TaskKind
 
 ENTRY = "optimizer.pipeline.build_child:apply_recipe"
+PREPARE = "optimizer.pipeline.prepare_child:prepare"
 WORDS_AT_MOST = 200
 
 
 def materialise(recipe: Recipe, *, subject: Subject, cache: BuildCache, sandbox: Sandbox) -> Build:
-    """The recipe's model. Raises StepFailed (``pass.*``, ``child.*``)."""
+    """The recipe's model. Raises StepFailed (``pass.*``, ``child.*``, ``backend.*``)."""
+    build = _rewritten(recipe, subject=subject, cache=cache, sandbox=sandbox)
+    if not recipe.settings.cached:
+        return build
+    key = _prepared_key(build, recipe, subject)
+    return cache.find(key) or _prepare(key, build, recipe, subject=subject, cache=cache, sandbox=sandbox)
+
+
+def _rewritten(recipe: Recipe, *, subject: Subject, cache: BuildCache, sandbox: Sandbox) -> Build:
     if not recipe.passes:
         return as_uploaded(subject)
     key = key_of(recipe, subject)
@@ -42,6 +52,22 @@ def _steps_to_share(recipe: Recipe) -> int:
     """
     trains = [index for index, step in enumerate(recipe.passes, start=1) if optimization_pass(step.name).needs is PassNeeds.TRAINING]
     return trains[-1] if trains and trains[-1] < len(recipe.passes) and not _needs(recipe, PassNeeds.EVALUATION) else 0
+
+
+def _prepared_key(build: Build, recipe: Recipe, subject: Subject) -> str:
+    """What the runtime prepares holds for its own version, this processor, these settings and shapes alone."""
+    return digest([build.sha256, recipe.backend, recipe.settings, subject.shapes, subject.hardware.runtimes, processor()])
+
+
+def _prepare(key: str, build: Build, recipe: Recipe, *, subject: Subject, cache: BuildCache, sandbox: Sandbox) -> Build:
+    params = {"entry": build.entry, "backend": recipe.backend, "settings": to_jsonable(recipe.settings), "shapes": subject.shapes}
+    job = ChildJob(entry=PREPARE, params=params, binds={"model": build.folder}, limits=subject.limits)
+    outcome = sandbox.run(job, cancelled=subject.cancelled)
+    try:
+        facts = [*build.facts, {"pass": "start_cache", "files": dict(result_of(outcome)["files"])}]
+        return cache.store(key, produced=outcome.out_dir / "model", entry=build.entry, card=build.card, facts=facts)
+    finally:
+        shutil.rmtree(outcome.out_dir.parent, ignore_errors=True)
 
 
 def as_uploaded(subject: Subject) -> Build:

@@ -10,6 +10,7 @@ from typing import Any
 from optimizer.codec import to_jsonable
 from optimizer.errors import EngineError, Side
 from optimizer.measure.inputs import InputSet
+from optimizer.measure.traffic import Bucket
 from optimizer.pipeline.builds import Build
 from optimizer.pipeline.evaluating import Yardstick
 from optimizer.sandbox.job import ChildFailure, ChildOutcome, Limits
@@ -32,7 +33,7 @@ class Subject:
 
     ``timing`` holds the examples of timed calls, ``calibration`` those that passes take ranges from, ``choosing`` those on which
     passes may try forms of the model, held to ``yardstick``, ``training`` those that passes may learn from. ``heard`` is told how far
-    a build is.
+    a build is. ``buckets`` are the shapes of the traffic, if there are several.
     """
 
     model_dir: Path
@@ -45,6 +46,7 @@ class Subject:
     choosing: InputSet | None = None
     yardstick: Yardstick | None = None
     training: InputSet | None = None
+    buckets: tuple[Bucket, ...] = ()
     workspace: Path
     seed: int = 1
     limits: Limits = field(default_factory=Limits)
@@ -64,6 +66,7 @@ class Subject:
             "settings": to_jsonable(recipe.settings),
             "shapes": self.shapes,
             "indices": list(range(examples.n)),
+            **({"buckets": [to_jsonable(one) for one in self.buckets]} if self.buckets else {}),
         }
 
 

@@ -33,11 +33,15 @@ class Witness(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How starts are measured: seconds of stream, least calls, and the seed of the input order."""
+    """How starts are measured: seconds of stream, least calls, and the seed of the input order.
+
+    ``by_rate``: rounds tell the time per example of the whole process, instead of the median of a call.
+    """
 
     block_s: float = 1.0
     min_iterations: int = 30
     max_s: float = 20.0
+    by_rate: bool = False
 
     def params(self, seed: int) -> dict[str, Any]:
         return {"block_s": self.block_s, "min_iterations": self.min_iterations, "max_s": self.max_s, "seed": seed}
@@ -45,7 +49,10 @@ class Pace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """One fresh process: its rows (issued, completed) in ns, its cold-start facts and its peak memory."""
+    """One fresh process: its rows (issued, completed) in ns, its cold-start facts and its peak memory.
+
+    A call holds ``items`` examples; ``in_flight`` calls were under way at once. ``buckets`` is the traffic's bucket of each row.
+    """
 
     rows_ns: Rows
     load_ns: int
@@ -53,12 +60,15 @@ class Start:
     memory_peak_bytes: int
     warmup: str
     calls_per_sample: int
+    items: int = 1
+    in_flight: int = 1
+    buckets: Rows | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """Medians of one interleaved round; ``opened_s`` for those whose process was started in it."""
+    """Typical time of each in one interleaved round; ``opened_s`` for those whose process was started in it."""
 
     medians_ns: dict[int, float] = field(default_factory=dict)
     opened_s: dict[int, float] = field(default_factory=dict)
@@ -97,7 +107,7 @@ class HeldField:
                 session.resume()
                 answer = session.request({"cmd": "round", "s": seconds}, timeout_s=ROUND_TIMEOUT_S + seconds)
                 session.pause()
-                done.medians_ns[trial] = float(answer["median_ns"])
+                done.medians_ns[trial] = float(answer["item_ns" if self._pace.by_rate else "median_ns"])
             except ChildDied as died:
                 done.failures[trial] = failure_of(died.failure)
                 self._close(trial)
@@ -154,17 +164,20 @@ def run_start(build: Build, recipe: Recipe, *, subject: Subject, sandbox: Sandbo
     job = ChildJob(entry=STREAM, params=params, binds=binds(build, subject.timing), limits=subject.limits)
     outcome = sandbox.run(job, cancelled=subject.cancelled)
     try:
-        return _start(result_of(outcome), outcome)
+        return _start(result_of(outcome), outcome, recipe=recipe, buckets=len(subject.buckets))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise StepFailed(Failure(code="child.output_invalid", detail=f"The start's samples cannot be read: {error}.")) from error
     finally:
         shutil.rmtree(outcome.out_dir.parent, ignore_errors=True)
 
 
-def _start(result: dict[str, Any], outcome: ChildOutcome) -> Start:
+def _start(result: dict[str, Any], outcome: ChildOutcome, *, recipe: Recipe, buckets: int) -> Start:
     rows = np.load(outcome.out_dir / "samples.npy", allow_pickle=False)
     if rows.dtype != np.int64 or rows.ndim != 2 or rows.shape[1] != 2 or not len(rows) or np.any(rows[:, 1] <= rows[:, 0]):
         raise ValueError("they are no pairs of rising times")
+    in_flight = int(result["in_flight"])
+    if not 1 <= in_flight <= recipe.settings.streams:
+        raise ValueError("more requests were in flight than the recipe says")
     return Start(
         rows_ns=rows,
         load_ns=int(result["load_ns"]),
@@ -172,5 +185,18 @@ def _start(result: dict[str, Any], outcome: ChildOutcome) -> Start:
         memory_peak_bytes=outcome.usage.memory_peak_bytes,
         warmup=str(result["warmup"]),
         calls_per_sample=int(result["calls_per_sample"]),
+        items=recipe.settings.batch,
+        in_flight=in_flight,
+        buckets=_buckets(outcome, rows=len(rows), count=buckets),
         facts=dict(result.get("facts") or {}),
     )
+
+
+def _buckets(outcome: ChildOutcome, *, rows: int, count: int) -> Rows | None:
+    """The bucket of each row; None without traffic."""
+    if not count:
+        return None
+    found: Rows = np.load(outcome.out_dir / "buckets.npy", allow_pickle=False)
+    if found.dtype != np.int64 or found.shape != (rows,) or found.min() < 0 or found.max() >= count:
+        raise ValueError("their buckets are none of the traffic's")
+    return found

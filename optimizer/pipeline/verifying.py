@@ -91,7 +91,9 @@ class Verifier:
 
     def _reference(self, examples: InputSet) -> Path:
         build, recipe = self.baseline
-        key = digest([build.sha256, recipe.key, examples.digest, self.subject.hardware.runtimes, self._fed_back(examples)])
+        key = digest(
+            [build.sha256, recipe.key, examples.digest, self.subject.hardware.runtimes, self._fed_back(examples), self.subject.buckets]
+        )
         found = self._references.get(key) or self.subject.workspace / "reference" / f"{key}.npz"
         if not found.exists():
             self._store_reference(found, examples)

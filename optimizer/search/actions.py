@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from optimizer.kpis import Direction, kpi
-from optimizer.specs import Decision, Duel, Failure, Measurement, NotTried, Recipe, Verdict
-from optimizer.units import NS_PER_S
+from optimizer.measure.statistics import start_throughput
+from optimizer.specs import Decision, Duel, Failure, Measurement, NotTried, Recipe, ShapeDuel, Verdict
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Rows = np.ndarray[Any, np.dtype[np.int64]]
@@ -73,6 +73,7 @@ class Conclusion:
     nearest: int | None = None
     picks: dict[str, int] = field(default_factory=dict)
     duels: tuple[Duel, ...] = ()
+    shapes: tuple[ShapeDuel, ...] = ()
     not_tried: tuple[NotTried, ...] = ()
     warnings: tuple[str, ...] = ()
     fault: Failure | None = None
@@ -143,17 +144,24 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Screened:
-    """Median latency of each visited trial in this round; ``opened_s`` holds what opening a process cost."""
+    """Typical time of each visited trial in this round; ``opened_s`` holds what opening a process cost.
+
+    ``cold_ns`` are the cold starts of those opened in it: load and first inference.
+    """
 
     seconds: float
     medians_ns: dict[int, float] = field(default_factory=dict)
     opened_s: dict[int, float] = field(default_factory=dict)
+    cold_ns: dict[int, float] = field(default_factory=dict)
     failures: dict[int, Failure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """One fresh start. ``rows_ns`` is [n, 2]: issued and completed, each row ``calls_per_sample`` calls; in time order."""
+    """One fresh start. ``rows_ns`` is [n, 2]: issued and completed, each row ``calls_per_sample`` calls; in time order.
+
+    A call holds ``items`` examples; ``in_flight`` calls were under way at once. ``buckets`` is the traffic's bucket of each row, [n].
+    """
 
     rows_ns: Rows
     load_ns: int = 0
@@ -161,6 +169,9 @@ class Arm:
     memory_peak_bytes: int = 0
     warmup: str = "flat"
     calls_per_sample: int = 1
+    items: int = 1
+    in_flight: int = 1
+    buckets: Rows | None = None
 
     @property
     def latencies_ns(self) -> Floats:
@@ -169,8 +180,8 @@ class Arm:
 
     @property
     def throughput_per_s(self) -> float:
-        """Completed calls per steady second."""
-        return len(self.rows_ns) * self.calls_per_sample * NS_PER_S / float(self.rows_ns[-1, 1] - self.rows_ns[0, 0])
+        """Completed inferences per steady second; a batch of 8 counts 8."""
+        return start_throughput(self.rows_ns, batch=self.items, calls_per_sample=self.calls_per_sample, in_flight=self.in_flight)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

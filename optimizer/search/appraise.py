@@ -93,6 +93,8 @@ def start_measurements(arms: Sequence[Arm], *, samples_sha256: str = "") -> tupl
     timed = latency_measurements(
         [_rows(arm, max(one.calls_per_sample for one in arms)) for arm in arms],
         calls_per_sample=max(arm.calls_per_sample for arm in arms),
+        batch=arms[0].items,
+        in_flight=arms[0].in_flight,
         validity=validity,
         reasons=reasons,
         samples_sha256=samples_sha256,

@@ -21,9 +21,11 @@ GUARDED_KPIS = ("latency_p50_ms", "throughput_per_s")
 """Speed that an objective other than speed may not cost (measurement.md 7, step 4)."""
 
 START_KPIS = ("load_time_ms", "first_inference_ms", "cold_start_ms", "memory_peak_host_bytes")
+COLD_START = "cold_start_ms"
+STARTING = ("load_time_ms", "first_inference_ms", COLD_START)
 COST = "cost_usd_per_million_inferences"
 SIZE = "model_size_bytes"
-OBJECTIVES = (*SPEED_KPIS, COST, SIZE, "cold_start_ms", "memory_peak_host_bytes")
+OBJECTIVES = (*SPEED_KPIS, COST, SIZE, COLD_START, "memory_peak_host_bytes")
 
 
 def check_objective(objective: str) -> None:
@@ -38,6 +40,11 @@ def check_objective(objective: str) -> None:
 def is_speed(objective: str) -> bool:
     """Cost counts as speed: on one host its ratio is the inverse throughput ratio, the price cancels."""
     return objective in SPEED_KPIS or objective == COST
+
+
+def is_start_targeted(spec: SearchSpec) -> bool:
+    """Whether a target limits how long a start may take."""
+    return any(target.kpi in STARTING for target in spec.targets)
 
 
 def raced_kpi(objective: str) -> str:

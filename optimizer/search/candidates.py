@@ -8,15 +8,20 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from optimizer.backends import BACKENDS, Available, Missing, availability, backend, backends, distributions, reference_recipe
-from optimizer.backends.base import Backend, SettingsVariant
-from optimizer.errors import InputError
+from optimizer.backends.base import Backend, ServesStreams, SettingsVariant
+from optimizer.backends.start_cache import PreparesStarts
+from optimizer.errors import EngineError, InputError
 from optimizer.extensions import described
+from optimizer.formats.bindings import bound_shapes
+from optimizer.measure.batches import is_batch_free
 from optimizer.measure.split import TRAINING_AT_LEAST
 from optimizer.passes import broken_passes, conversions, passes
 from optimizer.passes.base import No, Pass
+from optimizer.search.arms import COLD_START, is_start_targeted
 from optimizer.search.plan import Candidate, Plan
-from optimizer.search.priors import inference_s, prior_of
+from optimizer.search.priors import inference_s, prior_of, start_prior
 from optimizer.specs import (
+    BackendSettings,
     HardwareProfile,
     InputSource,
     ModelCard,
@@ -37,6 +42,9 @@ SHAPES = "shape_specialisation"
 EXTERNAL = "external toolkit"
 TRAINING, ROUNDED = "training", "qat_int8"
 QUANTIZER = "static_int8"
+FIXES_SHAPES = frozenset({SHAPES, "partial_bf16", "bf16_rounding", "openvino_int8", "openvino_weight_only"})
+"""Passes whose result serves one set of shapes."""
+COMPILES_SHAPES, ONE_SHAPE_BACKENDS = frozenset({"openvino"}), frozenset({"torch_compile"})
 SAME_KIND_FLOOR = 0.8
 REPEAT_DISCOUNT = 0.5
 NO_BUILD_BONUS, TRAINING_DISCOUNT = 1.4, 0.75
@@ -45,6 +53,8 @@ TRAINING_SHARE = 0.12
 """Of the budget, what one training pass may take; half of the longest that a build may take (driver.BUILD_SHARE)."""
 TRIED_STEPS, STEP_EXAMPLES, STEP_COST = 100, 64, 3
 """Training is not begun where so many steps on so many examples, each as dear as so many inferences, would not fit."""
+BATCHES = (1, 4, 16)
+"""Examples per call worth trying when all are there: enough to fill wide units, few enough that activations stay in the caches."""
 Chain = tuple[PassStep, ...]
 T = TypeVar("T")
 
@@ -102,6 +112,8 @@ class _Planner:
             return False
         if isinstance(state, Missing):
             return self._refuse(name, f"{state.reason} To use it: {state.install}.")
+        if self.spec.traffic and name in ONE_SHAPE_BACKENDS:
+            return self._refuse(name, "It compiles for one shape; the traffic has several.")
         return True
 
     def usable_passes(self) -> list[Pass]:
@@ -118,6 +130,8 @@ class _Planner:
             return self._allows_training(one)
         if one.needs in (PassNeeds.CALIBRATION, PassNeeds.EVALUATION) and self.synthetic:
             return self._refuse(one.title, "It needs real examples of the model's inputs: add them as a dataset.")
+        if self.spec.traffic and one.name in FIXES_SHAPES:
+            return self._refuse(one.title, "It fixes the input shapes; the traffic has several.")
         if not self._applies(one):
             return False
         if one.family == EXTERNAL and self.spec.passes is None and self.spec.budget.preset == "quick":
@@ -173,17 +187,33 @@ class _Planner:
         for engine in engines:
             for variant in self._structural(engine):
                 for chain in self._chains(engine, tools, variant.settings.precision):
-                    yield self.candidate(engine.name, variant, chain, tools)
+                    for bucketed in self._shapings(engine):
+                        for cached in (False,) if bucketed else self._starts(engine, variant.settings):
+                            chosen = replace(variant, settings=replace(variant.settings, cached=cached, bucketed=bucketed))
+                            yield self.candidate(engine.name, chosen, chain, tools)
+
+    def _shapings(self, engine: Backend) -> tuple[bool, ...]:
+        """Whether a session per shape is worth trying: where a runtime compiles for shapes and the traffic has several."""
+        return (False, True) if self.spec.traffic and engine.name in COMPILES_SHAPES else (False,)
+
+    def _starts(self, engine: Backend, settings: BackendSettings) -> tuple[bool, ...]:
+        """With and without a start cache where starts are the objective; with one where a target limits them; else without."""
+        if not isinstance(engine, PreparesStarts) or settings.device != "CPU":
+            return (False,)
+        if self.spec.objective == COLD_START:
+            return (True, False)
+        return (True,) if is_start_targeted(self.spec) else (False,)
 
     def candidate(self, engine: str, variant: SettingsVariant, chain: Chain, tools: list[Pass]) -> Candidate:
         by_name = {one.name: one for one in tools}
         invariant = variant.accuracy_invariant and all(by_name[step.name].accuracy is PassAccuracy.INVARIANT for step in chain)
         prior = prior_of(engine, variant.settings, chain, card=self.card, hardware=self.hardware)
+        promise = start_prior(engine, variant.settings, chain) if self.spec.objective == COLD_START else prior.promise
         return Candidate(
             recipe=Recipe(backend=engine, passes=self.first + chain, settings=variant.settings),
             accuracy_invariant=invariant,
             why=variant.why if not chain else " + ".join(by_name[step.name].title for step in chain),
-            prior_speedup=prior.promise,
+            prior_speedup=promise,
             refines=any(by_name[step.name].family == PRECISION for step in chain),
             tries_forms=any(by_name[step.name].needs is PassNeeds.EVALUATION for step in chain),
             rewrites_arithmetic=any(by_name[step.name].accuracy is PassAccuracy.SENSITIVE for step in chain),
@@ -191,12 +221,33 @@ class _Planner:
         )
 
     def _structural(self, engine: Backend) -> list[SettingsVariant]:
-        """One variant per device and precision, at its first (best guessed) thread count; the rest is tuning."""
+        """One variant per device and precision, at its first (best guessed) threads and streams; the rest is tuning."""
         first: dict[tuple[str, str, str], SettingsVariant] = {}
         for variant in self._proposed(engine):
             settings = variant.settings
-            first.setdefault((settings.device, settings.provider, settings.precision), self._capped(variant))
+            layout = next(iter(self._layouts(engine, settings)), settings)
+            first.setdefault((settings.device, settings.provider, settings.precision), self._capped(replace(variant, settings=layout)))
         return list(first.values())
+
+    def _layouts(self, engine: Backend, settings: BackendSettings) -> list[BackendSettings]:
+        """Requests in flight sharing all threads, best guess first; none where one request at a time is asked or possible."""
+        if not self.spec.is_offline or settings.device != "CPU" or not isinstance(engine, ServesStreams):
+            return []
+        threads = max(1, self.hardware.cores)
+        threads = threads if self.spec.max_threads is None else min(threads, self.spec.max_threads)
+        counts = [count for count in engine.stream_counts(self.hardware) if count <= threads] or [1]
+        return [replace(settings, threads=threads, streams=count, spinning=None) for count in counts]
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """Examples per call that the scenario leaves free and the model can take."""
+        if not self.spec.is_offline:
+            return BATCHES[:1]
+        try:
+            shapes = bound_shapes(self.card, self.spec.bindings)
+        except EngineError:
+            return BATCHES[:1]
+        return BATCHES if is_batch_free(self.card, shapes) else BATCHES[:1]
 
     def _capped(self, variant: SettingsVariant) -> SettingsVariant:
         most, threads = self.spec.max_threads, variant.settings.threads
@@ -208,7 +259,7 @@ class _Planner:
         """No pass, each cleaner after fixed shapes, all cleaners, fusion, and each arithmetic change on the best ground."""
         suited = [one for one in tools if _suits(one, engine, precision)]
         steps = {one.name: self._steps(one) for one in suited}
-        shapes = steps.get(SHAPES, ())[:1]
+        shapes = steps.get(SHAPES, ())[:1] if len(self.batches) == 1 else ()  # a fixed batch would rule the others out
         cleaners = [steps[one.name][:1] for one in suited if one.family == CLEANING and one.name != SHAPES and steps[one.name]]
         fusions = [steps[one.name][:1] for one in suited if one.family == FUSION and steps[one.name]]
         others = [one for one in suited if one.family not in (CLEANING, FUSION)]
@@ -227,16 +278,35 @@ class _Planner:
         return _distinct(chains)
 
     def tune(self, candidate: Candidate) -> tuple[Candidate, ...]:
-        """The same model and precision with the backend's other thread counts and waiting modes."""
-        settings = candidate.recipe.settings
-        proposed = [self._capped(variant) for variant in self._proposed(backend(candidate.recipe.backend))]
+        """The same model and precision with the backend's other thread counts and waiting modes; offline also streams and batches."""
+        settings, engine = candidate.recipe.settings, backend(candidate.recipe.backend)
+        proposed = [self._capped(variant) for variant in self._proposed(engine)]
+        tuned = [
+            (replace(settings, threads=one.settings.threads, spinning=one.settings.spinning), one.why or "other threads")
+            for one in proposed
+        ]
         found: list[Candidate] = []
-        for variant in proposed:
-            tuned = replace(settings, threads=variant.settings.threads, spinning=variant.settings.spinning)
-            recipe = replace(candidate.recipe, settings=tuned)
+        chosen_and_why = self._for_throughput(engine, settings) if self.spec.is_offline else tuned
+        starts = (False,) if settings.bucketed else self._starts(engine, settings)
+        for chosen, why in [(replace(one, cached=cached), why) for one, why in chosen_and_why for cached in starts]:
+            recipe = replace(candidate.recipe, settings=chosen)
             if recipe not in [candidate.recipe, *(one.recipe for one in found)]:
-                found.append(replace(candidate, recipe=recipe, why=f"settings: {variant.why or 'other threads'}"))
+                found.append(
+                    replace(candidate, recipe=recipe, why=f"settings: {why}", prior_speedup=candidate.prior_speedup * _gain(chosen))
+                )
         return tuple(found)
+
+    def _for_throughput(self, engine: Backend, settings: BackendSettings) -> list[tuple[BackendSettings, str]]:
+        """Every number of streams with every batch, as many as are free here; larger batches of the first layout come first."""
+        layouts = self._layouts(engine, settings) or [settings]
+        return [
+            (replace(layout, batch=batch), f"{layout.streams} in flight, {batch} per call") for layout in layouts for batch in self.batches
+        ]
+
+
+def _gain(settings: BackendSettings) -> float:
+    """A guess that orders what is tried: streams keep every core at work, a batch fills wide units."""
+    return (1.25 if settings.streams > 1 else 1.0) * (1.05 if settings.batch > 1 else 1.0)
 
 
 def _suits(one: Pass, engine: Backend, precision: Precision) -> bool:
@@ -347,7 +417,8 @@ def _kind(one: Candidate) -> tuple[object, ...]:
     recipe, settings = one.recipe, one.recipe.settings
     changing = [step.name for step in recipe.passes if passes()[step.name].family != CLEANING]
     is_cleaned = one.accuracy_invariant and len(recipe.passes) > len(changing)
-    return (recipe.backend, settings.device, settings.precision, settings.spinning, is_cleaned, *changing)
+    load = (settings.streams > 1, settings.batch > 1, settings.cached, settings.bucketed)
+    return (recipe.backend, settings.device, settings.precision, settings.spinning, *load, is_cleaned, *changing)
 
 
 def installed_backends(hardware: HardwareProfile) -> dict[str, Available | Missing]:

@@ -11,6 +11,7 @@ from optimizer.measure.environment import environment_fingerprint
 from optimizer.measure.inputs import Split, split
 from optimizer.measure.memory import memory_available_bytes
 from optimizer.measure.telemetry import Telemetry
+from optimizer.measure.traffic import buckets_of
 from optimizer.pipeline import Subject, Witness, Yardstick, limits_for, portion
 from optimizer.sandbox import Sandbox
 from optimizer.score.catalog import price_for
@@ -140,6 +141,7 @@ def _performer(
             sealed_examples=machine.checking.reach,
         ),
         training=portion(problem.inputs, parts.training, root=root) if parts.training else None,
+        buckets=buckets_of(problem.card, problem.spec),
         workspace=problem.workspace,
         seed=problem.spec.seed,
         limits=limits_for(problem.hardware, wall_s=max(CHILD_WALL_S, BUILD_SHARE * problem.spec.budget.total_s)),
@@ -204,6 +206,7 @@ def _outcome(conclusion: Conclusion, *, performer: Performer, spec: SearchSpec, 
         winner=conclusion.winner,
         nearest=conclusion.nearest,
         duels=conclusion.duels,
+        shapes=conclusion.shapes,
         not_tried=conclusion.not_tried,
         input_source=subject.inputs.source,
         sealed_examples=performer.sealed_examples,

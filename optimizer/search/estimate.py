@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from optimizer.errors import InputError
 from optimizer.measure.fidelity import examples_needed
 from optimizer.measure.streams import examples_per_unit
+from optimizer.measure.traffic import buckets_of
 from optimizer.search.arms import min_iterations
 from optimizer.search.candidates import installed_backends, plan
 from optimizer.search.plan import Estimate
@@ -79,6 +80,7 @@ def sealed_needed(card: ModelCard, spec: SearchSpec) -> int:
 
 def estimate(card: ModelCard, spec: SearchSpec, hardware: HardwareProfile) -> Estimate:
     """Seconds from start to answer. ``low_s``: the first look decides; ``parts`` add up to ``high_s``, which the budget bounds."""
+    buckets_of(card, spec)  # refuses traffic that cannot be measured, before anything starts
     fast, slow = guesses(card, hardware)
     needed = sealed_needed(card, spec)
     candidates = len(plan(card, spec, hardware, installed_backends(hardware)).candidates)

@@ -181,7 +181,7 @@ class SearchMachine:
         chain = chain_key(candidate)
         if candidate.tries_forms and chain not in self._built_chains:
             return REFINING_OPENS * self.costs.of(Step.OPEN) + REFINING_EXAMPLES * self.costs.example_s
-        if not candidate.recipe.passes or chain in self._built_chains:
+        if not candidate.recipe.is_built or chain in self._built_chains:
             return 0.0
         passes = candidate.recipe.passes
         begun = [replace(candidate, recipe=replace(candidate.recipe, passes=passes[:count])) for count in range(1, len(passes))]
@@ -287,7 +287,7 @@ class SearchMachine:
         trial.size_bytes = result.size_bytes
         trial.standing = Standing.GATING
         chain = chain_key(trial.candidate)
-        if trial.recipe.passes and chain not in self._built_chains:
+        if trial.recipe.is_built and chain not in self._built_chains:
             self._built_chains.add(chain)
             if not trial.candidate.tries_forms and not trial.candidate.training_s:
                 self.costs.observe(Step.BUILD, result.seconds)
@@ -349,6 +349,7 @@ class SearchMachine:
             self.costs.median_s = result.medians_ns[0] / 1e9
             self.costs.example_s = EXAMPLE_OVERHEAD * self.costs.median_s
         self.ledger.add(result.medians_ns)
+        self.ledger.add_starts(result.cold_ns)
         for index in self.shortlist.beaten():
             self.field.trials[index].standing = Standing.BEATEN
 
@@ -382,8 +383,8 @@ def _same_runtime(one: Recipe, other: Recipe) -> bool:
 
 
 def chain_key(candidate: Candidate) -> str:
-    """Identity of what must be built: the passes without the settings."""
-    return repr([(step.name, sorted(step.params.items())) for step in candidate.recipe.passes])
+    """Identity of what must be built: the passes without the settings, and whether starts are prepared."""
+    return repr([candidate.recipe.settings.cached, *((step.name, sorted(step.params.items())) for step in candidate.recipe.passes)])
 
 
 def assert_race(race: Race | None) -> Race:

@@ -47,8 +47,9 @@ from optimizer.search.actions import (
     Started,
 )
 from optimizer.search.machine import SearchMachine
+from optimizer.search.per_bucket import told_buckets
 from optimizer.search.reporting import Reporter
-from optimizer.specs import Failure, Recipe, Verdict
+from optimizer.specs import Failure, Json, Recipe, Verdict
 
 
 @dataclass(slots=True, kw_only=True)
@@ -173,7 +174,13 @@ class Performer:
             if trial:
                 self.reporter.screen_failed(trial, failure)
                 self._screen_reported.add(trial)
-        return Screened(seconds=time.monotonic() - begin, medians_ns=done.medians_ns, opened_s=done.opened_s, failures=done.failures)
+        return Screened(
+            seconds=time.monotonic() - begin,
+            medians_ns=done.medians_ns,
+            opened_s=done.opened_s,
+            cold_ns={trial: float(facts.get("load_ns", 0)) + float(facts.get("first_ns", 0)) for trial, facts in done.facts.items()},
+            failures=done.failures,
+        )
 
     def _check_sealed(self, action: SealedCheck) -> Sealed:
         begin = time.monotonic()
@@ -222,7 +229,7 @@ class Performer:
 
     @property
     def _pace(self) -> Pace:
-        return Pace(block_s=self.block_s, min_iterations=self.min_iterations)
+        return Pace(block_s=self.block_s, min_iterations=self.min_iterations, by_rate=self.machine.spec.is_offline)
 
     def _warn(self, sentence: str) -> None:
         kinds = {one.split(":")[0] for one in self.warnings}
@@ -252,7 +259,9 @@ class Performer:
                 self.reporter.race_failed(trial, failure)
             elif arms:
                 appraisal = self.machine.appraisal(trial)
-                detail = {"blocks": len(arms), "repeated_blocks": len(race.invalid) if race else 0}
+                detail: dict[str, Json] = {"blocks": len(arms), "repeated_blocks": len(race.invalid) if race else 0}
+                if self.machine.spec.traffic:
+                    detail["buckets"] = told_buckets(trial, arms, race=race, spec=self.machine.spec)
                 self.reporter.raced(trial, arms, duels=appraisal.duels if appraisal else (), detail=detail)
             if arms or trial in self._checks:
                 size = field_.trials[trial].size_bytes
@@ -293,6 +302,9 @@ def arm_of(start: Start) -> Arm:
         memory_peak_bytes=start.memory_peak_bytes,
         warmup=start.warmup,
         calls_per_sample=start.calls_per_sample,
+        items=start.items,
+        in_flight=start.in_flight,
+        buckets=start.buckets,
     )
 
 

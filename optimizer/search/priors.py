@@ -48,6 +48,16 @@ def prior_of(backend: str, settings: BackendSettings, passes: Sequence[PassStep]
     return prior
 
 
+START_SPEEDUPS = {"onnxruntime": 1.0, "openvino": 0.6, "pytorch": 0.3, "torch_compile": 0.1}
+"""Starts against ONNX Runtime's: a compiler takes longer to open a model, PyTorch to be imported."""
+
+
+def start_prior(backend: str, settings: BackendSettings, passes: Sequence[PassStep]) -> float:
+    """The guess for cold starts: a cache saves most of what opening takes, smaller weights a little, and so does a graph cleaned ahead."""
+    smaller = any("int8" in step.name or "weight_only" in step.name for step in passes)
+    return START_SPEEDUPS.get(backend, 0.5) * (1.4 if settings.cached else 1.0) * (1.1 if smaller else 1.0) * (1.05 if passes else 1.0)
+
+
 def _runtime(backend: str, settings: BackendSettings, hardware: HardwareProfile) -> Prior:
     base = Prior(speedup=1.4) if backend in COMPILERS else Prior(speedup=SLOWER_RUNTIMES.get(backend, 1.0))
     if settings.device != "CPU":

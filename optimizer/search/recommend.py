@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from optimizer.kpis import kpi
 from optimizer.score.change import change_of
-from optimizer.score.wording import format_change, format_target
+from optimizer.score.wording import format_change, format_measurement, format_target
 from optimizer.search.actions import Conclusion
 from optimizer.search.appraise import Appraisal, is_binding
+from optimizer.search.arms import COLD_START
 from optimizer.search.field import Field, Standing, Trial
+from optimizer.search.per_bucket import shape_duels, slower_buckets
 from optimizer.search.race import Race, RaceEnd
-from optimizer.search.screen import ScreenLedger
+from optimizer.search.screen import CERTAIN, ScreenLedger
 from optimizer.specs import Decision, Effect, Failure, NotTried, Precision, Recipe, SearchSpec, Verdict
 
 PROMISING = 0.5
@@ -62,9 +64,16 @@ def choose(winners: Sequence[Appraisal], evidence: Evidence) -> Appraisal:
 
 
 def changes(recipe: Recipe) -> int:
-    """How far a recipe is from the upload: passes, a lower precision, and settings off their default."""
+    """How far a recipe is from the upload: passes, a lower precision, and other settings off their default."""
     settings = recipe.settings
-    return len(recipe.passes) + (settings.precision is not Precision.F32) + (settings.spinning is not None) + len(settings.extra)
+    off_default = (
+        settings.precision is not Precision.F32,
+        settings.spinning is not None,
+        settings.streams > 1,
+        settings.batch > 1,
+        settings.cached,
+    )
+    return len(recipe.passes) + sum(off_default) + len(settings.extra)
 
 
 def _is_invariant(one: Appraisal) -> bool:
@@ -72,14 +81,20 @@ def _is_invariant(one: Appraisal) -> bool:
 
 
 def _conclusion(evidence: Evidence, decision: Decision, reason: str, *, winner: int | None = None) -> Conclusion:
+    nearest = None if winner is not None else nearest_miss(evidence)
+    judged = nearest if winner is None else winner
     return Conclusion(
         decision=decision,
         reason=reason,
         winner=winner,
-        nearest=None if winner is not None else nearest_miss(evidence),
+        nearest=nearest,
+        shapes=shape_duels(judged, race=evidence.race, spec=evidence.spec) if _race_holds(evidence.race) else (),
         duels=tuple(duel for one in evidence.appraisals for duel in one.duels) if _race_holds(evidence.race) else (),
         not_tried=evidence.not_tried,
-        warnings=_warnings(evidence),
+        warnings=_warnings(evidence)
+        + _latency_price(evidence, winner)
+        + _start_cache_note(evidence, winner)
+        + _slower_shapes(evidence, winner),
     )
 
 
@@ -161,14 +176,10 @@ def _open_about(one: Appraisal, race: Race | None, evidence: Evidence) -> str:
 
 def _unproven_promise(evidence: Evidence) -> str:
     """A candidate that screened as faster but whose outputs, or whose race, the data or the time could not prove."""
-    ledger = evidence.ledger
-    for trial in ledger.ranking(evidence.field.screened):
-        if ledger.may_win(trial) < PROMISING:
-            break
+    for trial, speed in _promises(evidence):
         entrant = evidence.field.trials[trial]
         if _is_settled(entrant, evidence):
             continue
-        speed = f"Trial {trial} looked {math.exp(pace.log_ratio):.2g}× as fast in screening" if (pace := ledger.pace(trial)) else ""
         if evidence.synthetic and trial not in evidence.eligible:
             return f"{speed}, but random inputs cannot show that its outputs still match: {REAL_INPUTS}."
         if entrant.sealed and entrant.sealed.verdict is Verdict.UNPROVEN:
@@ -177,6 +188,22 @@ def _unproven_promise(evidence: Evidence) -> str:
     if not evidence.field.screened and any(one.reason == OUT_OF_TIME for one in evidence.not_tried):
         return "The time budget ended before any candidate was timed; allow more time."
     return ""
+
+
+def _promises(evidence: Evidence) -> Iterator[tuple[int, str]]:
+    """Candidates that may win, as screening saw them: best first, each with the words for it."""
+    ledger, screened = evidence.ledger, evidence.field.screened
+    if evidence.spec.objective == COLD_START:
+        starts = {trial: ledger.start_ratio(trial) for trial in screened if ledger.slower_than_baseline(trial) < CERTAIN}
+        for trial in sorted(starts, key=lambda one: -starts[one]):
+            if starts[trial] > math.log1p(evidence.spec.margin):
+                yield trial, f"Trial {trial} looked {math.exp(starts[trial]):.2g}× as quick to start in screening"
+        return
+    for trial in ledger.ranking(screened):
+        if ledger.may_win(trial) < PROMISING:
+            return
+        pace = ledger.pace(trial)
+        yield trial, f"Trial {trial} looked {pace.speedup:.2g}× as fast in screening" if pace else ""
 
 
 def _is_settled(entrant: Trial, evidence: Evidence) -> bool:
@@ -201,6 +228,8 @@ def _keeping_reason(evidence: Evidence) -> str:
     if evidence.appraisals and evidence.race is not None:
         return _lost_race(evidence.appraisals, evidence)
     screened = evidence.field.screened
+    if screened and evidence.spec.objective == COLD_START:
+        return f"None of {_counted(len(screened))} looked quicker to start than the original in screening without being slower."
     if screened:
         return f"None of {_counted(len(screened))} was faster than the original by more than {evidence.spec.margin:.0%} in screening."
     return _nothing_stood(evidence)
@@ -236,6 +265,46 @@ def _warnings(evidence: Evidence) -> tuple[str, ...]:
     if unbound:
         found.append(f"{_noun(unbound[0].kpi)} is estimated on this machine: its target is shown and did not decide.")
     return tuple(found)
+
+
+def _latency_price(evidence: Evidence, winner: int | None) -> tuple[str, ...]:
+    """Offline guards no latency, for nobody waits for one answer; where a request takes longer, that is said."""
+    duels = [duel for one in evidence.appraisals if one.trial == winner and evidence.spec.is_offline for duel in one.duels]
+    duel = next((one for one in duels if one.kpi == "latency_p50_ms" and one.effect is Effect.SLOWER), None)
+    if duel is None or not duel.speedup.value:
+        return ()
+    longer = f"{1 / duel.speedup.value:.2g}"
+    return (
+        f"One request takes {longer} times as long as in the original (p50): batches and parallel streams trade latency for throughput.",
+    )
+
+
+def _start_cache_note(evidence: Evidence, winner: int | None) -> tuple[str, ...]:
+    """What a winner's start cache holds for, and the start without it where the race measured that too."""
+    if winner is None or not evidence.field.trials[winner].recipe.settings.cached:
+        return ()
+    recipe = evidence.field.trials[winner].recipe
+    plain = replace(recipe, settings=replace(recipe.settings, cached=False))
+    raced = {evidence.field.trials[one.trial].recipe.key: one for one in evidence.appraisals}
+    cold = {key: _cold_start(raced[key]) for key in (recipe.key, plain.key) if key in raced}
+    both = f" Cold start with it {cold[recipe.key]}, without it {cold[plain.key]}." if len(cold) == 2 else ""
+    return (f"The start cache is part of the model's files and works on this kind of processor and runtime version alone.{both}",)
+
+
+def _slower_shapes(evidence: Evidence, winner: int | None) -> tuple[str, ...]:
+    """The mix decides; a shape of it that loses by over the margin is named."""
+    if winner is None or evidence.race is None:
+        return ()
+    found = slower_buckets(winner, race=evidence.race, spec=evidence.spec)
+    total = sum(one.weight for one in evidence.spec.traffic)
+    told = [
+        f"{one.share.words} ({one.share.weight / total:.0%} of the calls, {1 / one.effect.estimate:.2f} times as long)" for one in found
+    ]
+    return (f"Over the whole traffic it wins, but it is slower at {'; '.join(told)}.",) if told else ()
+
+
+def _cold_start(one: Appraisal) -> str:
+    return next((format_measurement(found) for found in one.measurements if found.kpi == COLD_START), "not measured")
 
 
 def _counted(count: int) -> str:

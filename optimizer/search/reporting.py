@@ -151,4 +151,6 @@ def _stored(number: int, arm: Arm) -> StartSamples:
         issued_ns=arm.rows_ns[:, 0],
         completed_ns=arm.rows_ns[:, 1],
         calls_per_sample=arm.calls_per_sample,
+        items=arm.items,
+        in_flight=arm.in_flight,
     )

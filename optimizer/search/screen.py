@@ -30,10 +30,11 @@ class Pace:
 
 @dataclass(slots=True, kw_only=True)
 class ScreenLedger:
-    """Collects the rounds of every trial; Trial 0 is the denominator of each round."""
+    """Collects the rounds of every trial; Trial 0 is the denominator of each round. ``colds`` are cold starts in ns, as they occurred."""
 
     margin: float
     rounds: dict[int, list[float]] = field(default_factory=dict)
+    colds: dict[int, list[float]] = field(default_factory=dict)
 
     def add(self, medians_ns: dict[int, float]) -> None:
         """Take one round; without Trial 0 in it there is nothing to compare and the round is void."""
@@ -43,6 +44,18 @@ class ScreenLedger:
         for trial, median in medians_ns.items():
             if trial and median > 0:
                 self.rounds.setdefault(trial, []).append(math.log(baseline / median))
+
+    def add_starts(self, cold_ns: dict[int, float]) -> None:
+        """Take the cold starts of processes that were opened for a round."""
+        for trial, nanoseconds in cold_ns.items():
+            if nanoseconds > 0:
+                self.colds.setdefault(trial, []).append(nanoseconds)
+
+    def start_ratio(self, trial: int) -> float:
+        """Log speed-up of the cold start against Trial 0's; -inf when either was not seen. A start or two: it orders, it proves nothing."""
+        if trial not in self.colds or 0 not in self.colds:
+            return -math.inf
+        return math.log(float(np.median(self.colds[0])) / float(np.median(self.colds[trial])))
 
     def count(self, trial: int) -> int:
         return len(self.rounds.get(trial, ()))

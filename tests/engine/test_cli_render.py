@@ -13,7 +13,7 @@ from optimizer.score.change import change_of
 from optimizer.score.rows import ScoreRow, Standing
 from optimizer.score.scorecard import Scorecard
 from optimizer.search.plan import Estimate
-from optimizer.specs import Decision, Duel, Effect, InputSource, KpiTarget, Measurement, NotTried, SearchOutcome, Verdict
+from optimizer.specs import Decision, Duel, Effect, InputSource, KpiTarget, Measurement, NotTried, SearchOutcome, ShapeDuel, Verdict
 from tests.engine.search.test_planner import HOST
 
 RATIO = Measurement(kpi="speedup_ratio", value=2.5, unit="×", ci_low=2.4, ci_high=2.6, n=8, starts=8)
@@ -94,6 +94,13 @@ def test_what_was_not_tried_is_grouped_by_its_reason() -> None:
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "7 trials in 2 min." in text
     assert "Not tried: c0, c1, c2, c3 and 2 more. No time." in text
+
+
+def test_every_shape_of_the_traffic_has_its_line() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    shape = ShapeDuel(trial=1, bindings={"sequence": 64}, share=0.3, speedup=RATIO, effect=Effect.FASTER)
+    render_outcome(SearchOutcome(decision=Decision.WINNER, reason="", winner=1, shapes=(shape,)), console)
+    assert "sequence=64, 30% of the calls: p50 latency 60% lower" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_the_estimate_is_told_as_the_sum_of_its_parts() -> None:

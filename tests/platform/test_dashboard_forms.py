@@ -97,6 +97,9 @@ def test_sending_the_form_twice_starts_one_experiment(web: Browser, alice: User,
         ({"agents": ["nobody"]}, "nobody"),
         ({"version": "minilm@9"}, "minilm@9"),
         ({"bind_0": "0"}, "greater than or equal to 1"),
+        ({"traffic": "nonsense"}, "holds no row"),
+        ({"traffic": "batch,weight\n1,1\n8,1"}, "measured at one size"),
+        ({"traffic": "height,weight\n1,1"}, "names 0 of the model"),
     ],
 )
 def test_a_wrong_field_is_named_in_a_422_with_summary(
@@ -111,6 +114,17 @@ def test_a_wrong_field_is_named_in_a_422_with_summary(
     assert words in page
     assert 'aria-invalid="true"' in page or "agents" in changes
     assert Experiment.objects.count() == 0
+
+
+def test_a_histogram_of_shapes_is_asked_and_filled_in_again(web: Browser, alice: User, ready: ModelVersion) -> None:
+    client = web(alice)
+    fields = form_fields(client.get("/t/acme/experiments/new/").content.decode())
+    answer = client.post("/t/acme/experiments/new/", {**fields, "traffic": "seq,weight\n16,3\n64,1"})
+    assert answer.status_code == 302
+    asked = spec(Experiment.objects.get()).traffic
+    assert [(one.bindings, one.weight) for one in asked] == [({"sequence": 16}, 3.0), ({"sequence": 64}, 1.0)]
+    again = html.unescape(client.get("/t/acme/experiments/new/?from=E-1").content.decode())
+    assert "sequence,weight\n16,3\n64,1" in again.replace("\r", "")
 
 
 def test_the_estimate_is_redrawn_without_storing_anything(web: Browser, alice: User, ready: ModelVersion) -> None:

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from optimizer.specs import Budget, Decision, Failure, KpiTarget, SearchSpec, Stage, StageStatus
+from optimizer.specs import BackendSettings, Budget, Decision, Failure, KpiTarget, Recipe, SearchSpec, Stage, StageReport, StageStatus
 from parka.accounts.access import Access
+from parka.api.questions import QuestionSerializer, read_question
 from parka.core.errors import Forbidden, NotFound, PlatformError, RateLimited, Refused
 from parka.experiments import selectors, services
 from parka.experiments.models import Experiment, Run
@@ -73,6 +74,20 @@ def test_a_batch_may_complete_several_inferences_a_call() -> None:
     assert largest_batch(card, {"batch": 8}) == 8
     report = stage_report(stage=Stage.RACE, measurements=(latency("latency_mean_ms", 1.0), latency("throughput_per_s", 8000.0)))
     check_report(report, elapsed_s=60, batch=8)
+
+
+def test_a_recipe_with_batches_and_streams_may_complete_more_but_not_any_number() -> None:
+    settings = BackendSettings(threads=2, streams=2, batch=4)
+    recipe = Recipe(backend="openvino", settings=settings)
+    for rate in (8000.0, 9000.0):
+        report = StageReport(
+            trial=1, stage=Stage.RACE, recipe=recipe, measurements=(latency("latency_mean_ms", 1.0), latency("throughput_per_s", rate))
+        )
+        if rate == 8000.0:
+            check_report(report, elapsed_s=60)
+        else:
+            with pytest.raises(Refused):
+                check_report(report, elapsed_s=60)
 
 
 def test_an_unknown_kpi_is_refused() -> None:
@@ -193,3 +208,30 @@ def test_a_queued_run_knows_how_many_are_before_it(alice_access: Access) -> None
     runs = [new_experiment(alice_access, [agent]).runs.get() for _ in range(3)]
     assert [selectors.queue_position(run) for run in runs] == [0, 1, 2]
     assert selectors.waiting_count(alice_access) == 3
+
+
+@pytest.mark.parametrize(
+    ("traffic", "code"),
+    [
+        ([{"bindings": {"sequence": 16}, "weight": 3}, {"bindings": {"sequence": 64}}], ""),
+        ([{"bindings": {"sequence": 16}}, {"bindings": {"batch": 2}}], "traffic.bindings"),
+        ([{"bindings": {"sequence": 16}, "weight": 0}], "traffic.weight"),
+    ],
+)
+def test_traffic_comes_through_the_api_and_what_is_wrong_with_it_is_named(
+    alice_access: Access, traffic: list[dict[str, object]], code: str
+) -> None:
+    agent, version = new_agent(alice_access), ready_version(alice_access)
+    body = QuestionSerializer(
+        data={"version": version.public_id, "agents": [agent.slug], "traffic": traffic, "objective": "throughput_per_s"}
+    )
+    body.is_valid(raise_exception=True)
+    if code:
+        with pytest.raises(Refused) as refusal:
+            read_question(alice_access, body.validated_data)
+        assert refusal.value.code == code
+        assert refusal.value.fields[0].pointer == "/traffic"
+    else:
+        asked = read_question(alice_access, body.validated_data).spec
+        assert [(one.bindings, one.weight) for one in asked.traffic] == [({"sequence": 16}, 3.0), ({"sequence": 64}, 1.0)]
+        assert not asked.is_offline

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from rest_framework import serializers
 
 from optimizer.errors import InputError
-from optimizer.specs import Budget, KpiTarget, Operator, SearchSpec, TaskKind
+from optimizer.specs import Budget, KpiTarget, Operator, Scenario, SearchSpec, TaskKind, TrafficShare, check_traffic
 from parka.accounts.access import Access
 from parka.api.references import referenced
 from parka.core.errors import FieldError, Refused
@@ -33,6 +33,13 @@ class NewTargetSerializer(serializers.Serializer):
     relative = serializers.BooleanField(required=False, default=False)
 
 
+class TrafficShareSerializer(serializers.Serializer):
+    """One shape of the requests: sizes of dynamic dims and how often they come, relative to the other rows."""
+
+    bindings = serializers.DictField(child=serializers.IntegerField(min_value=1, max_value=1_000_000))
+    weight = serializers.FloatField(required=False, default=1.0)
+
+
 class QuestionSerializer(serializers.Serializer):
     """Can this version meet these targets on these agents, within this budget?"""
 
@@ -46,6 +53,16 @@ class QuestionSerializer(serializers.Serializer):
     preset = serializers.ChoiceField(choices=["quick"], required=False, default="quick")
     bindings = serializers.DictField(
         child=serializers.IntegerField(min_value=1, max_value=1_000_000), required=False, default=dict, help_text="Sizes of dynamic dims."
+    )
+    traffic = TrafficShareSerializer(
+        many=True, required=False, default=list, help_text="A histogram of request shapes; the measured calls follow it."
+    )
+    scenario = serializers.ChoiceField(
+        choices=[one.value for one in Scenario],
+        required=False,
+        allow_null=True,
+        default=None,
+        help_text="Left out: offline (batches and parallel streams are free) for throughput and cost, else single_stream.",
     )
     task = serializers.ChoiceField(choices=[one.value for one in TaskKind], required=False, allow_null=True, default=None)
     margin = serializers.FloatField(required=False, allow_null=True, default=None)
@@ -89,6 +106,9 @@ def _spec(access: Access, body: dict[str, Any]) -> SearchSpec:
     budget = _checked("/budget_s", lambda: Budget(preset=body["preset"], total_s=body["budget_s"]))
     options: dict[str, Any] = {name: body[name] for name in ("objective", "bindings", "seed", "max_threads")}
     options |= {name: None if body[name] is None else tuple(body[name]) for name in ("passes", "backends")}
+    traffic = tuple(TrafficShare(bindings=dict(one["bindings"]), weight=one["weight"]) for one in body["traffic"])
+    _checked("/traffic", lambda: check_traffic(traffic))
+    options |= {"traffic": traffic, "scenario": Scenario(body["scenario"]) if body["scenario"] else None}
     margin = access.team.margin if body["margin"] is None else body["margin"]
     task = None if body["task"] is None else TaskKind(body["task"])
     return _checked("/spec", lambda: SearchSpec(targets=targets, budget=budget, margin=margin, task=task, **options))

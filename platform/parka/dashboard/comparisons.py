@@ -84,6 +84,7 @@ def recipe_rows(access: Access, chosen: Sequence[tuple[Run, Entry]]) -> list[tup
         ("Precision", [str(one.settings.precision) if one else "" for one in recipes]),
         ("Threads", [("default" if one.settings.threads is None else str(one.settings.threads)) if one else "" for one in recipes]),
         ("Streams", [str(one.settings.streams) if one else "" for one in recipes]),
+        ("Batch", [str(one.settings.batch) if one else "" for one in recipes]),
     ]
 
 

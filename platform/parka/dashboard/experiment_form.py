@@ -12,8 +12,10 @@ from django import forms
 from optimizer.codec import from_jsonable
 from optimizer.errors import InputError
 from optimizer.kpis import KPIS, Direction, kpi
+from optimizer.measure.traffic import buckets_of
 from optimizer.score.wording import format_duration, title_of
-from optimizer.specs import Budget, KpiTarget, ModelCard, SearchSpec
+from optimizer.specs import Budget, KpiTarget, ModelCard, SearchSpec, TrafficShare
+from optimizer.traffic_table import parse_traffic, resolved, traffic_text
 from optimizer.units import MIB
 from parka.core.errors import PlatformError
 from parka.dashboard.forms import PlainForm
@@ -103,6 +105,13 @@ class ExperimentForm(PlainForm):
         help_text="Used with Custom only.",
     )
     objective = forms.ChoiceField(label="Improve", choices=[(name, title_of(name)) for name in OBJECTIVES], initial="latency_p50_ms")
+    traffic = forms.CharField(
+        label="Traffic",
+        required=False,
+        max_length=20_000,
+        widget=forms.Textarea(attrs={"class": "form-control", "rows": 3}),
+        help_text="Requests of several shapes: a table with a column per dimension and weight, or JSON. Empty: the sizes above alone.",
+    )
     title = forms.CharField(label="Title", required=False, max_length=160, help_text="Empty: model and agents.")
     key = forms.CharField(widget=forms.HiddenInput, required=False, max_length=80)
 
@@ -161,10 +170,32 @@ class ExperimentForm(PlainForm):
         except InputError as error:
             self.add_error("minutes", error.message)
             return None
+        traffic = self._traffic()
         targets = [target for name in OFFERED if (target := self._target(name)) is not None]
         if self.errors:
             return None
-        return SearchSpec(targets=tuple(targets), objective=data["objective"], budget=budget, bindings=self._bindings(), margin=margin)
+        return SearchSpec(
+            targets=tuple(targets),
+            objective=data["objective"],
+            budget=budget,
+            bindings=self._bindings(),
+            traffic=traffic,
+            margin=margin,
+        )
+
+    def _traffic(self) -> tuple[TrafficShare, ...]:
+        """The histogram with the model's own names; what is wrong with it is shown beside the field."""
+        text = self.cleaned_data.get("traffic", "").strip()
+        if not text:
+            return ()
+        try:
+            rows = resolved(parse_traffic(text, source="The text"), self.card.symbols if self.card else ())
+            if self.card:
+                buckets_of(self.card, SearchSpec(bindings=self._bindings(), traffic=rows))
+        except InputError as error:
+            self.add_error("traffic", error.message)
+            return ()
+        return rows
 
     def take_refusal(self, error: PlatformError) -> None:
         """Show a refusal of the server beside the fields it names."""
@@ -272,6 +303,7 @@ def initial_of(experiment: Experiment) -> dict[str, Any]:
         "preset": QUICK if quick else CUSTOM,
         "minutes": None if quick else round(spec.budget.total_s / 60, 2),
         "objective": spec.objective,
+        "traffic": traffic_text(spec.traffic),
         **target_initials(spec.targets),
     }
 

@@ -46,6 +46,7 @@ def recipe_facts(recipe: Recipe) -> list[Fact]:
         fact("Precision", "f32, no silent conversion" if settings.precision is Precision.F32 else settings.precision),
         fact("Threads", "default at the quota" if settings.threads is None else settings.threads),
         fact("Streams", settings.streams),
+        fact("Batch", settings.batch),
     ]
     if settings.spinning is not None:
         facts.append(fact("Idle threads", "spin" if settings.spinning else "sleep"))

@@ -32,14 +32,18 @@ def check_report(report: StageReport, *, elapsed_s: float, batch: int = 1) -> No
 
 def check_outcome(outcome: SearchOutcome, *, trials: Collection[int]) -> None:
     """The outcome may only name trials that were reported. Raises Refused ``result.invalid``."""
-    named = {outcome.winner, outcome.nearest, *outcome.picks.values(), *(duel.trial for duel in outcome.duels)} - {None}
+    raced = {*(duel.trial for duel in outcome.duels), *(shape.trial for shape in outcome.shapes)}
+    named = {outcome.winner, outcome.nearest, *outcome.picks.values(), *raced} - {None}
     if missing := sorted(trial for trial in named if trial is not None and trial not in trials):
         raise Refused("result.invalid", f"The outcome names trial {missing[0]}, which was never reported.")
     if (outcome.decision is Decision.WINNER) != (outcome.winner is not None):
         raise Refused("result.invalid", "A winner is named exactly when the decision is winner.")
-    for duel in outcome.duels:
-        for reason in _measurement_doubts(duel.speedup):
+    for speedup in (*(duel.speedup for duel in outcome.duels), *(shape.speedup for shape in outcome.shapes)):
+        for reason in _measurement_doubts(speedup):
             raise Refused("result.invalid", reason)
+    if not all(0 < shape.share <= 1 for shape in outcome.shapes):
+        raise Refused("result.invalid", "Shares of the traffic lie above 0 and at most at 1.")
+    for duel in outcome.duels:
         if not all(math.isfinite(ratio) and 0 < ratio < LARGEST for ratio in duel.ratios):
             raise Refused("result.invalid", "A race's ratios must be finite and above zero.")
     check_finite(outcome.elapsed_s)
@@ -65,8 +69,9 @@ def _doubts(report: StageReport, *, elapsed_s: float, batch: int) -> Iterator[st
         yield from _measurement_doubts(measurement)
     values = {one.kpi: one.value for one in report.measurements if one.value is not None}
     yield from _order_doubts(values)
-    yield from _throughput_doubts(values, calls=batch * max(1, report.recipe.settings.streams))
-    yield from _wall_doubts(report.measurements, wall_s=elapsed_s * max(1, report.recipe.settings.streams))
+    settings = report.recipe.settings
+    yield from _throughput_doubts(values, calls=batch * max(1, settings.streams) * max(1, settings.batch))
+    yield from _wall_doubts(report.measurements, wall_s=elapsed_s * max(1, settings.streams))
     check_finite(report.detail)
     check_finite(report.environment)
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from optimizer.backends import backend
+from optimizer.backends.start_cache import FOLDER
 from optimizer.export import BundleContent, write_bundle
 from optimizer.export.contents import Recorded
 from optimizer.export.samples import Artifact, make_samples
@@ -19,6 +22,10 @@ from tests.samples import mlp
 
 PLAIN = Recipe(backend="onnxruntime", settings=BackendSettings(threads=1, spinning=False))
 COMPILED = Recipe(backend="openvino", settings=BackendSettings(threads=1))
+CACHED = BackendSettings(threads=1, cached=True)
+PLAIN_CACHED, COMPILED_CACHED = Recipe(backend="onnxruntime", settings=CACHED), Recipe(backend="openvino", settings=CACHED)
+IN_BATCHES = BackendSettings(threads=2, streams=2, batch=4)
+PLAIN_BATCHES, COMPILED_BATCHES = Recipe(backend="onnxruntime", settings=IN_BATCHES), Recipe(backend="openvino", settings=IN_BATCHES)
 
 
 def input_set(folder: Path, arrays: dict[str, np.ndarray]) -> InputSet:
@@ -34,7 +41,11 @@ def tiny_content(folder: Path, recipe: Recipe = PLAIN, *, starts_ms: tuple[float
     """A small network with its true samples; ``starts_ms`` are the recorded medians."""
     model_dir = folder / "model"
     model_dir.mkdir(parents=True)
-    mlp(model_dir / "model.onnx")
+    mlp(model_dir / "model.onnx", batch=1 if recipe.settings.batch == 1 else "n")
+    if recipe.settings.cached:
+        (model_dir / FOLDER).mkdir()
+        runtime: Any = backend(recipe.backend)
+        runtime.prepare(model_dir / "model.onnx", recipe.settings, shapes={"x": (1, 16)}, folder=model_dir / FOLDER)
     inputs = input_set(folder / "inputs", {"x": np.random.default_rng(3).normal(size=(12, 1, 16)).astype(np.float32)})
     with Sandbox(root=folder / "children", level=Level.C) as sandbox:
         samples = make_samples(

@@ -24,7 +24,7 @@ from optimizer.hardware import probe
 from optimizer.sandbox import Level, Sandbox
 from optimizer.search.problem import SearchProblem
 from optimizer.specs import BackendSettings, PassStep, Precision, Recipe, SearchSpec, Stage, StageReport, TensorSpec
-from tests.engine.export.bundles import COMPILED, PLAIN, input_set, tiny_content
+from tests.engine.export.bundles import COMPILED, COMPILED_BATCHES, PLAIN, PLAIN_BATCHES, input_set, tiny_content
 from tests.samples import mlp
 
 COMMON = {
@@ -64,6 +64,20 @@ def test_an_openvino_recipe_gets_its_own_servers_configuration(content: BundleCo
     assert served["shape"] == {"x": "(1,16)"}
     assert served["plugin_config"]["INFERENCE_PRECISION_HINT"] == "f32"
     assert b"openvino==" in found["requirements.txt"]
+
+
+def test_servers_are_configured_for_the_streams_and_batches_that_were_measured(content: BundleContent, tmp_path: Path) -> None:
+    found = members(replace(content, recipe=PLAIN_BATCHES), tmp_path / "b.zip")
+    triton = found["triton/model/config.pbtxt"].decode()
+    for line in ("max_batch_size: 4", "preferred_batch_size: [ 4 ]", "count: 2 kind: KIND_CPU", "dims: [ 16 ]"):
+        assert line in triton
+    assert 'key: "intra_op_thread_count" value { string_value: "1" }' in triton
+    assert "2 calls at once" in found["README.txt"].decode()
+    assert "batch 4" in found["README.txt"].decode()
+    found = members(replace(content, recipe=COMPILED_BATCHES), tmp_path / "c.zip")
+    served = json.loads(found["ovms/config.json"])["model_config_list"][0]["config"]
+    assert (served["shape"], served["nireq"], served["plugin_config"]["NUM_STREAMS"]) == ({"x": "(4,16)"}, 2, "2")
+    assert '"x": [4, 16]' in found["README.txt"].decode()
 
 
 @pytest.mark.parametrize(("backend", "compiles"), [("pytorch", False), ("torch_compile", True)])

@@ -20,7 +20,7 @@ from optimizer.export.packages import required_packages, version_gaps
 from optimizer.export.reading import open_bundle
 from optimizer.export.replay import Replay, ReplayVerdict, conclude, departures, latency_effect
 from optimizer.specs import BackendSettings, Precision, Recipe
-from tests.engine.export.bundles import PLAIN, tiny_bundle
+from tests.engine.export.bundles import COMPILED_BATCHES, COMPILED_CACHED, PLAIN, PLAIN_BATCHES, PLAIN_CACHED, tiny_bundle
 from tests.samples import mlp
 
 REDUCED = Recipe(backend="openvino", settings=BackendSettings(precision=Precision.BF16))
@@ -142,6 +142,24 @@ def edited(**changes: object) -> Callable[[Path], object]:
     return lambda path: path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
+@pytest.mark.parametrize("recipe", [PLAIN_CACHED, COMPILED_CACHED], ids=["onnxruntime", "openvino"])
+def test_a_bundle_with_a_start_cache_is_replayed_from_the_model_itself(
+    tmp_path: Path, recipe: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["replay", str(tiny_bundle(tmp_path, recipe, starts_ms=(3.6e6, 3.61e6, 3.59e6))), *QUICK]) == 0
+    assert json.loads(capsys.readouterr().out)["agreement"] == "same"
+
+
+@pytest.mark.parametrize("recipe", [PLAIN_BATCHES, COMPILED_BATCHES], ids=["onnxruntime", "openvino"])
+def test_a_bundle_of_batches_and_streams_is_replayed_with_them(tmp_path: Path, recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tiny_bundle(tmp_path, recipe, starts_ms=(3.6e6, 3.61e6, 3.59e6))
+    assert run(["replay", str(target), *QUICK]) == 0
+    data = json.loads(capsys.readouterr().out)
+    by_name = {one["kpi"]: one["value"] for one in data["measurements"]}
+    assert data["agreement"] == "same"
+    assert by_name["throughput_per_s"] * by_name["latency_mean_ms"] / 1000 > 4
+
+
 def test_another_model_is_not_reproduced_and_the_terminal_says_why(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     resealed(folder, "model/model.onnx", lambda path: mlp(path, hidden=48))
     resealed(folder, "requirements.txt", lambda path: path.write_text("numpy==0.0.1\n"))
@@ -193,6 +211,8 @@ def test_a_bundle_that_lost_or_changed_a_file_is_refused(folder: Path, name: str
         ("recipe.json", edited(entry="serve.py"), "bundle.incomplete"),
         ("recipe.json", edited(samples=0), "bundle.damaged"),
         ("recipe.json", edited(recipe={"backend": 3}), "bundle.damaged"),
+        ("recipe.json", edited(recipe={"backend": "onnxruntime", "settings": {"batch": 10**9}}), "bundle.damaged"),
+        ("recipe.json", edited(recipe={"backend": "onnxruntime", "settings": {"streams": 0}}), "bundle.damaged"),
         ("measurements.json", edited(start_latencies_p50_ms=[-1]), "bundle.damaged"),
         ("measurements.json", edited(margin=5), "bundle.damaged"),
     ],

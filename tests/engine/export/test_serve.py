@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from optimizer.specs import Recipe
-from tests.engine.export.bundles import COMPILED, PLAIN, tiny_bundle
+from tests.engine.export.bundles import COMPILED, COMPILED_BATCHES, COMPILED_CACHED, PLAIN, PLAIN_BATCHES, PLAIN_CACHED, tiny_bundle
 
 LIMIT = 100_000
 
@@ -153,3 +153,34 @@ def test_the_samples_are_checked_without_the_engine(server: tuple[str, Path], tm
         (root / "samples/outputs.npz").write_bytes(kept)
     assert wrong.returncode == 1
     assert "NOT as expected" in wrong.stdout
+
+
+@pytest.mark.parametrize("recipe", [PLAIN_BATCHES, COMPILED_BATCHES], ids=["onnxruntime", "openvino"])
+def test_a_server_of_batches_takes_any_number_of_examples(tmp_path: Path, recipe: Recipe) -> None:
+    root = unpacked(tmp_path, recipe)
+    with np.load(root / "samples/inputs.npz") as inputs, np.load(root / "samples/outputs.npz") as outputs:
+        x = inputs["x"][:, 0]
+        expected = np.concatenate([outputs[f"0/{number}"] for number in range(len(x))])
+    with served(root) as address:
+        for count in (1, 4, len(x) - 1):
+            status, body = ask(address, "POST", "/infer", body=npz(x=x[:count]), kind="application/octet-stream")
+            assert status == 200
+            with np.load(io.BytesIO(body)) as found:
+                np.testing.assert_allclose(found["y"], expected[:count], rtol=1e-4, atol=1e-6)
+        status, body = ask(address, "POST", "/infer", body=npz(x=x[:0]), kind="application/octet-stream")
+        assert (status, json.loads(body)["code"]) == (400, "input.refused")
+    assert subprocess.run(isolated(root, "--check"), timeout=120, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("recipe", [PLAIN_CACHED, COMPILED_CACHED], ids=["onnxruntime", "openvino"])
+def test_a_bundled_start_cache_is_used_here_and_left_alone_where_it_was_not_made(tmp_path: Path, recipe: Recipe) -> None:
+    root = unpacked(tmp_path, recipe)
+    stamp = root / "model/start-cache/stamp.json"
+    for made_here in (True, False):
+        if not made_here:
+            told = json.loads(stamp.read_text())
+            told["conditions"]["processor"] = "another"
+            stamp.write_text(json.dumps(told))
+        with served(root) as address:
+            assert json.loads(ask(address, "GET", "/health")[1])["start_cache"] is made_here
+        assert subprocess.run(isolated(root, "--check"), timeout=120, check=False).returncode == 0

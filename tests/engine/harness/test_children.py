@@ -93,6 +93,36 @@ def test_what_cannot_be_timed_is_refused_with_its_own_code(sandbox, folders, cha
     assert death.value.failure.code == code
 
 
+@pytest.fixture(scope="module")
+def open_folders(tmp_path_factory):
+    """A model whose batch is free."""
+    model, inputs = tmp_path_factory.mktemp("open-model"), tmp_path_factory.mktemp("open-inputs")
+    mlp(model / "model.onnx", batch="n", width=64, hidden=64)
+    np.savez(inputs / "inputs.npz", x=np.random.default_rng(1).normal(size=(INPUTS, 1, 64)).astype(np.float32))
+    return {"model": model, "inputs": inputs}
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_a_start_with_several_requests_in_flight_tells_overlapping_rows_by_completion(sandbox, open_folders, name):
+    settings = {"threads": 2, "streams": 2, "batch": 4, "precision": "f32"}
+    outcome = sandbox.run(job("stream", open_folders, backend=name, settings=settings))
+    assert outcome.ok, outcome.failure
+    samples = np.load(outcome.out_dir / "samples.npy")
+    assert outcome.result["in_flight"] == 2
+    assert outcome.result["calls_per_sample"] == 1
+    assert (np.diff(samples[:, 1]) >= 0).all()
+    assert (samples[1:, 0] < samples[:-1, 1]).any()
+
+
+def test_a_held_model_tells_its_time_per_example(sandbox, open_folders):
+    for settings in ({"threads": 1, "batch": 4, "precision": "f32"}, {"threads": 2, "streams": 2, "batch": 4, "precision": "f32"}):
+        session = sandbox.open(job("hold", open_folders, settings=settings))
+        session.resume()
+        answer = session.request({"cmd": "round", "s": 0.05}, timeout_s=20)
+        assert 0 < answer["item_ns"] < np.mean(answer["samples_ns"])
+        assert session.close().result == {"rounds": 1}
+
+
 def test_an_input_that_the_dataset_lacks_is_named(sandbox, folders, tmp_path):
     np.savez(tmp_path / "inputs.npz", other=np.zeros((INPUTS, 1, 64), np.float32))
     failure = sandbox.run(job("stream", {**folders, "inputs": tmp_path})).failure

@@ -109,7 +109,7 @@ class FakeSandbox:
         np.save(out / "samples.npy", np.stack([issued, issued + durations], axis=1))
         return {
             "n": len(durations), "load_ns": 10**8, "first_ns": 10**6, "warmup": "flat", "warmup_calls": 5, "steady": True,
-            "calls_per_sample": 1, "timer_overhead_ns": 50, "p50_ns": float(np.median(durations)), "facts": {},
+            "calls_per_sample": 1, "in_flight": 1, "timer_overhead_ns": 50, "p50_ns": float(np.median(durations)), "facts": {},
         }  # fmt: skip
 
 

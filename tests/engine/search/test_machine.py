@@ -9,9 +9,10 @@ import pytest
 from optimizer.search.actions import Gate, MeasureStart, RaceBlock, ScreenRound, SealedCheck
 from optimizer.search.field import Known
 from optimizer.search.machine import SearchMachine
+from optimizer.search.per_bucket import bucket_effects, told_buckets
 from optimizer.search.plan import Candidate, Plan, Terms
 from optimizer.search.race import RaceEnd
-from optimizer.specs import BackendSettings, Decision, Effect, Failure, KpiTarget, PassStep, SearchSpec, Verdict
+from optimizer.specs import BackendSettings, Decision, Effect, Failure, KpiTarget, PassStep, SearchSpec, TrafficShare, Verdict
 from tests.engine.search.world import CRASH, STRAY, Truth, World, candidate, machine, recipe
 
 FAST = Truth(speedup=3.0)
@@ -337,3 +338,79 @@ def test_new_recipes_never_take_an_index_of_an_earlier_attempt() -> None:
     known = {candidate("gone").recipe.key: Known(index=1)}
     world = World(truths={"fast": FAST})
     assert world.run(machine([candidate("fast")], known=known)).winner == 2
+
+
+def test_offline_a_batch_wins_by_its_throughput_and_the_longer_request_is_said() -> None:
+    world = World(truths={"fast": Truth(speedup=1.5, batch=8)})
+    search = machine([candidate("fast")], spec=SearchSpec(objective="throughput_per_s"))
+    conclusion = world.run(search)
+    assert conclusion.decision is Decision.WINNER
+    assert conclusion.duels[0].kpi == "throughput_per_s"
+    assert conclusion.duels[0].speedup.value == pytest.approx(1.5, rel=0.1)
+    assert any("One request takes 5.3 times as long" in warning or "times as long" in warning for warning in conclusion.warnings)
+
+
+def test_offline_a_latency_target_still_binds_what_a_batch_takes() -> None:
+    spec = SearchSpec(objective="throughput_per_s", targets=(KpiTarget(kpi="latency_p50_ms", value=2.0, relative=True),))
+    conclusion = World(truths={"fast": Truth(speedup=1.5, batch=8)}).run(machine([candidate("fast")], spec=spec))
+    assert conclusion.decision is Decision.KEEP_ORIGINAL
+    assert "misses p50 latency" in conclusion.reason
+
+
+def test_offline_a_batch_that_brings_no_throughput_never_wins() -> None:
+    conclusion = World(truths={"same": Truth(speedup=1.0, batch=8)}).run(
+        machine([candidate("same")], spec=SearchSpec(objective="throughput_per_s"))
+    )
+    assert conclusion.decision is not Decision.WINNER
+
+
+def with_cache(one: Candidate) -> Candidate:
+    return replace(one, recipe=replace(one.recipe, settings=replace(one.recipe.settings, cached=True)))
+
+
+def test_a_start_cache_wins_by_its_starts_and_both_numbers_are_said() -> None:
+    world = World(truths={"quick": Truth(speedup=1.0), "fast": Truth(speedup=1.2, cold_ns=300_000_000)})
+    search = machine([candidate("fast"), candidate("quick"), with_cache(candidate("quick"))], spec=SearchSpec(objective="cold_start_ms"))
+    conclusion = world.run(search)
+    assert conclusion.decision is Decision.WINNER
+    assert conclusion.winner is not None
+    winner = search.field.trials[conclusion.winner].recipe
+    assert (winner.backend, winner.settings.cached) == ("quick", True)
+    assert search.race is not None
+    assert [search.field.trials[one].recipe.settings.cached for one in search.race.finalists] == [True, False]
+    assert conclusion.duels[0].kpi == "cold_start_ms"
+    assert any("Cold start with it" in one and "without it" in one for one in conclusion.warnings)
+
+
+def test_a_quick_start_that_makes_calls_slower_never_wins() -> None:
+    world = World(truths={"quick": Truth(speedup=0.9, cold_ns=30_000_000)})
+    conclusion = world.run(machine([candidate("quick")], spec=SearchSpec(objective="cold_start_ms")))
+    assert conclusion.decision is not Decision.WINNER
+
+
+def test_what_starts_no_sooner_is_not_raced_for_its_start() -> None:
+    world = World(truths={"fast": Truth(speedup=3.0, cold_ns=900_000_000)})
+    conclusion = world.run(machine([candidate("fast")], spec=SearchSpec(objective="cold_start_ms")))
+    assert conclusion.decision is Decision.KEEP_ORIGINAL
+    assert "quicker to start" in conclusion.reason
+    assert world.count(RaceBlock) == 0
+
+
+def test_a_shape_of_the_traffic_that_gets_slower_is_named_though_the_mix_wins() -> None:
+    traffic = tuple(TrafficShare(bindings={"sequence": size}, weight=weight) for size, weight in ((16, 3), (512, 1)))
+    world = World(truths={"fast": Truth(speedup=2.0, bucket_speedups=(1.0, 0.4))}, shapes=2)
+    search = machine([candidate("fast")], spec=SearchSpec(objective="latency_mean_ms", traffic=traffic))
+    conclusion = world.run(search)
+    assert search.race is not None
+    effects = bucket_effects(1, race=search.race, spec=search.spec)
+    assert [one.effect.estimate for one in effects] == pytest.approx([2.0, 0.8], rel=0.1)
+    assert [one.is_slower for one in effects] == [False, True]
+    told = told_buckets(1, search.race.arms(1), race=search.race, spec=search.spec)
+    assert [row["effect"] for row in told] == ["faster", "slower"]
+    assert told[0]["latency_p50_ms"] < told[1]["latency_p50_ms"]
+    assert conclusion.decision is Decision.WINNER
+    assert [(one.bindings, one.share, one.effect) for one in conclusion.shapes] == [
+        ({"sequence": 16}, 0.75, Effect.FASTER),
+        ({"sequence": 512}, 0.25, Effect.SLOWER),
+    ]
+    assert any("slower at sequence=512 (25% of the calls, 1.2" in one for one in conclusion.warnings)

@@ -11,7 +11,20 @@ from optimizer.backends import Missing
 from optimizer.errors import InputError
 from optimizer.formats import inspect_model
 from optimizer.search import planner
-from optimizer.specs import Budget, HardwareProfile, InputSource, KpiTarget, ModelCard, Precision, SearchSpec, TaskKind
+from optimizer.specs import (
+    BackendSettings,
+    Budget,
+    HardwareProfile,
+    InputSource,
+    KpiTarget,
+    ModelCard,
+    Precision,
+    Recipe,
+    Scenario,
+    SearchSpec,
+    TaskKind,
+    TrafficShare,
+)
 from tests.samples import conv, mlp, sample_path
 
 HOST = HardwareProfile(
@@ -211,3 +224,89 @@ def test_a_tiny_model_is_planned_too(tmp_path: Path) -> None:
     keys = [one.recipe.key for one in plan_for(card).candidates]
     assert keys
     assert len(keys) == len(set(keys))
+
+
+OFFLINE = SearchSpec(objective="throughput_per_s")
+
+
+def offline_plan(card: ModelCard, **changes: object) -> planner.Plan:
+    return planner.plan(card, replace(OFFLINE, **changes), HOST, planner.installed_backends(HOST))  # type: ignore[arg-type]
+
+
+def test_throughput_and_cost_are_asked_offline_and_latency_one_at_a_time() -> None:
+    assert [SearchSpec(objective=one).scenario for one in ("throughput_per_s", "cost_usd_per_million_inferences")] == [Scenario.OFFLINE] * 2
+    for objective in ("latency_p50_ms", "model_size_bytes", "memory_peak_host_bytes"):
+        assert SearchSpec(objective=objective).scenario is Scenario.SINGLE_STREAM
+    assert not SearchSpec(objective="throughput_per_s", scenario=Scenario.SINGLE_STREAM).is_offline
+    with pytest.raises(InputError) as refusal:
+        SearchSpec(scenario=Scenario.OFFLINE)
+    assert refusal.value.code == "scenario.objective"
+
+
+def test_one_request_at_a_time_is_offered_neither_streams_nor_batches(encoder: ModelCard, classifier: ModelCard) -> None:
+    single = replace(OFFLINE, scenario=Scenario.SINGLE_STREAM)
+    for card in (encoder, classifier):
+        for found in (plan_for(card), planner.plan(card, single, HOST, planner.installed_backends(HOST))):
+            offered = [one.recipe.settings for one in (*found.candidates, *found.tune(found.candidates[0]))]
+            assert {(one.streams, one.batch) for one in offered} == {(1, 1)}
+
+
+def test_offline_every_form_starts_with_a_stream_per_core_and_one_changes_nothing_else(classifier: ModelCard) -> None:
+    found = offline_plan(classifier)
+    assert found.reference.settings.streams == found.reference.settings.batch == 1
+    assert all(one.recipe.settings.streams == HOST.cores for one in found.candidates if one.recipe.passes)
+    alone = [one.recipe for one in found.candidates[:4] if one.recipe.backend == "onnxruntime" and not one.recipe.passes]
+    assert (alone[0].settings.threads, alone[0].settings.streams) == (HOST.cores, HOST.cores)
+
+
+def test_offline_settings_vary_streams_and_batch_where_the_batch_is_free(classifier: ModelCard) -> None:
+    tuned = [one.recipe.settings for one in offline_plan(classifier).tune(offline_plan(classifier).candidates[0])]
+    assert {one.batch for one in tuned} == {1, 4, 16}
+    assert {one.streams for one in tuned} == {1, 2, 4}
+    assert {one.threads for one in tuned} == {HOST.cores}
+    fixed = replace(classifier, inputs=tuple(replace(one, shape=(1, *one.shape[1:])) for one in classifier.inputs))
+    assert {one.recipe.settings.batch for one in offline_plan(fixed).tune(offline_plan(fixed).candidates[0])} == {1}
+    capped = offline_plan(classifier, max_threads=2)
+    assert {one.recipe.settings.streams for one in (*capped.candidates, *capped.tune(capped.candidates[0]))} == {1, 2}
+
+
+def test_offline_no_chain_fixes_a_batch_that_is_free(classifier: ModelCard) -> None:
+    assert not any(step.name == "shape_specialisation" for one in offline_plan(classifier).candidates for step in one.recipe.passes)
+    assert any(step.name == "shape_specialisation" for one in plan_for(classifier).candidates for step in one.recipe.passes)
+
+
+def test_a_label_tells_streams_and_batch() -> None:
+    settings = BackendSettings(threads=4, streams=2, batch=8)
+    assert Recipe(backend="openvino", settings=settings).label == "as uploaded · openvino · 4 threads · 2 streams · batch 8"
+
+
+def test_starts_are_cached_only_where_they_count(classifier: ModelCard) -> None:
+    plain = plan_for(classifier)
+    assert not any(one.recipe.settings.cached for one in (*plain.candidates, *plain.tune(plain.candidates[0])))
+    limited = plan_for(classifier, targets=(KpiTarget(kpi="cold_start_ms", value=0.8, relative=True),))
+    assert all(one.recipe.settings.cached for one in (*limited.candidates, *limited.tune(limited.candidates[0])))
+    wanted = plan_for(classifier, objective="cold_start_ms").candidates
+    assert {one.recipe.settings.cached for one in wanted} == {True, False}
+    assert wanted[0].recipe.settings.cached
+
+
+def test_traffic_of_several_shapes_keeps_shapes_open_and_tries_a_session_for_each(encoder: ModelCard) -> None:
+    traffic = tuple(TrafficShare(bindings={"sequence_length": size}) for size in (16, 128))
+    found = plan_for(encoder, MATRIX, traffic=traffic, budget=Budget(preset="standard"))
+    steps = {step.name for one in found.candidates for step in one.recipe.passes}
+    assert steps
+    assert not steps & {"shape_specialisation", "partial_bf16", "openvino_int8", "openvino_weight_only"}
+    assert {one.recipe.settings.bucketed for one in found.candidates if one.recipe.backend == "openvino"} == {True, False}
+    assert not any(one.recipe.settings.bucketed for one in found.candidates if one.recipe.backend == "onnxruntime")
+    assert any("fixes the input shapes" in one.reason for one in found.not_tried)
+
+
+def test_traffic_that_cannot_be_measured_is_refused_before_the_start(encoder: ModelCard) -> None:
+    traffic = tuple(TrafficShare(bindings={"batch_size": size}) for size in (1, 8))
+    with pytest.raises(InputError) as refusal:
+        planner.estimate(encoder, SearchSpec(traffic=traffic), HOST)
+    assert refusal.value.code == "traffic.batch"
+
+
+def test_the_original_itself_is_never_cached(classifier: ModelCard) -> None:
+    assert not plan_for(classifier, objective="cold_start_ms").reference.settings.cached

@@ -46,13 +46,19 @@ def candidate(name: str, *, invariant: bool = True) -> Candidate:
 
 @dataclass(kw_only=True)
 class Truth:
-    """What is true of one recipe. ``sealed`` defaults to ``gate``; ``misses``: too far from its limit to be proven on more examples."""
+    """What is true of one recipe. ``sealed`` defaults to ``gate``; ``misses``: too far from its limit to be proven on more examples.
+
+    ``speedup`` is that of an example; a call takes ``batch`` of them.
+    """
 
     speedup: float = 1.0
     gate: Verdict = Verdict.PASS
     sealed: Verdict | None = None
     invariant: bool = True
     misses: bool = False
+    batch: int = 1
+    cold_ns: int = 110_000_000
+    bucket_speedups: tuple[float, ...] = ()
     build_failure: Failure | None = None
     race_failures: list[Failure] = field(default_factory=list)
 
@@ -68,6 +74,7 @@ class World:
     start_s: float = 1.2
     build_s: float = 2.0
     disturbed: set[int] = field(default_factory=set)
+    shapes: int = 0
     elapsed_s: float = 0.0
     actions: list[Action] = field(default_factory=list)
     recipes: dict[int, Recipe] = field(default_factory=dict)
@@ -144,13 +151,24 @@ class World:
                 opened[trial] = self._spend(self.start_s)
         self._spend(action.seconds * len(action.order))
         medians = {trial: self.held[trial] * float(np.exp(self.rng.normal(0, 0.01))) for trial in action.order}
-        return Screened(seconds=self.elapsed_s - begin, medians_ns=medians, opened_s=opened)
+        colds = {trial: float(self._cold_ns(trial) + 10**7) for trial in opened}
+        return Screened(seconds=self.elapsed_s - begin, medians_ns=medians, opened_s=opened, cold_ns=colds)
+
+    def _cold_ns(self, trial: int) -> int:
+        """Load time of a fresh process; a start cache halves it."""
+        cold = self.truth(trial).cold_ns / (2 if self.recipes[trial].settings.cached else 1)
+        return int(cold * float(np.exp(self.rng.normal(0, self.start_sd)))) - 10**7
 
     def _arm(self, trial: int) -> Arm:
-        durations = self._process_ns(trial) * np.exp(self.rng.normal(0, self.call_sd, 40))
+        batch = self.truth(trial).batch
+        durations = batch * self._process_ns(trial) * np.exp(self.rng.normal(0, self.call_sd, 40))
+        buckets = None
+        if self.shapes:
+            buckets = np.arange(len(durations), dtype=np.int64) % self.shapes
+            durations = durations / np.array(self.truth(trial).bucket_speedups or (1.0,) * self.shapes)[buckets]
         issued = np.concatenate([[0], np.cumsum(durations)[:-1]])
         rows = np.stack([issued, issued + durations], axis=1).astype(np.int64)
-        return Arm(rows_ns=rows, load_ns=10**8, first_ns=10**7, memory_peak_bytes=10**8)
+        return Arm(rows_ns=rows, load_ns=self._cold_ns(trial), first_ns=10**7, memory_peak_bytes=10**8, items=batch, buckets=buckets)
 
     def _block(self, action: RaceBlock) -> Raced:
         seconds = self._spend((self.start_s + 1) * len(action.order))
