@@ -56,11 +56,11 @@ def _steps_to_share(recipe: Recipe) -> int:
 
 def _prepared_key(build: Build, recipe: Recipe, subject: Subject) -> str:
     """What the runtime prepares holds for its own version, this processor, these settings and shapes alone."""
-    return digest([build.sha256, recipe.backend, recipe.settings, subject.shapes, subject.hardware.runtimes, processor()])
+    return digest([build.sha256, recipe.backend, recipe.settings, subject.opened_shapes, subject.hardware.runtimes, processor()])
 
 
 def _prepare(key: str, build: Build, recipe: Recipe, *, subject: Subject, cache: BuildCache, sandbox: Sandbox) -> Build:
-    params = {"entry": build.entry, "backend": recipe.backend, "settings": to_jsonable(recipe.settings), "shapes": subject.shapes}
+    params = {"entry": build.entry, "backend": recipe.backend, "settings": to_jsonable(recipe.settings), "shapes": subject.opened_shapes}
     job = ChildJob(entry=PREPARE, params=params, binds={"model": build.folder}, limits=subject.limits)
     outcome = sandbox.run(job, cancelled=subject.cancelled)
     try:

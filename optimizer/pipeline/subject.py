@@ -10,7 +10,7 @@ from typing import Any
 from optimizer.codec import to_jsonable
 from optimizer.errors import EngineError, Side
 from optimizer.measure.inputs import InputSet
-from optimizer.measure.traffic import Bucket
+from optimizer.measure.traffic import Bucket, open_shapes
 from optimizer.pipeline.builds import Build
 from optimizer.pipeline.evaluating import Yardstick
 from optimizer.sandbox.job import ChildFailure, ChildOutcome, Limits
@@ -57,6 +57,11 @@ class Subject:
     def shapes(self) -> dict[str, list[int]]:
         """Bound input shapes, as JSON."""
         return {name: list(shape) for name, shape in self.inputs.shapes.items()}
+
+    @property
+    def opened_shapes(self) -> dict[str, list[int]]:
+        """Shapes of a session that serves every call: as bound, with open dims (-1) where the traffic differs."""
+        return {name: list(shape) for name, shape in open_shapes(self.buckets).items()} if self.buckets else self.shapes
 
     def session_params(self, build: Build, recipe: Recipe, examples: InputSet) -> dict[str, Any]:
         """What every child needs that opens a session on all of these examples."""

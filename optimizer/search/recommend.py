@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from optimizer.kpis import kpi
 from optimizer.score.change import change_of
-from optimizer.score.wording import format_change, format_measurement, format_target
+from optimizer.score.wording import format_change, format_measurement, format_target, title_of
 from optimizer.search.actions import Conclusion
 from optimizer.search.appraise import Appraisal, is_binding
 from optimizer.search.arms import COLD_START
@@ -270,12 +270,13 @@ def _warnings(evidence: Evidence) -> tuple[str, ...]:
 def _latency_price(evidence: Evidence, winner: int | None) -> tuple[str, ...]:
     """Offline guards no latency, for nobody waits for one answer; where a request takes longer, that is said."""
     duels = [duel for one in evidence.appraisals if one.trial == winner and evidence.spec.is_offline for duel in one.duels]
-    duel = next((one for one in duels if one.kpi == "latency_p50_ms" and one.effect is Effect.SLOWER), None)
-    if duel is None or not duel.speedup.value:
+    told = [one for name in ("latency_p50_ms", "latency_mean_ms") for one in duels if one.kpi == name]
+    duel = told[0] if told else None
+    if duel is None or duel.effect is not Effect.SLOWER or not duel.speedup.value:
         return ()
     longer = f"{1 / duel.speedup.value:.2g}"
     return (
-        f"One request takes {longer} times as long as in the original (p50): batches and parallel streams trade latency for throughput.",
+        f"One request takes {longer} times as long as in the original ({title_of(duel.kpi)}): batches and parallel streams trade latency for throughput.",
     )
 
 
