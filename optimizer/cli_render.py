@@ -24,6 +24,7 @@ from optimizer.score.wording import (
     format_count,
     format_duration,
     format_measurement,
+    format_search,
     format_target,
     latency_unit,
     title_of,
@@ -138,7 +139,8 @@ def render_outcome(outcome: SearchOutcome, console: Console) -> None:
     """Each shape of the traffic, what was tried and what was not, below the scorecard."""
     for shape in outcome.shapes:
         console.print(Padding(Text(_shape_words(shape)), (0, 2)))
-    console.print(Padding(Text(f"{outcome.trials} trials in {format_duration(outcome.elapsed_s)}.", style="dim"), (0, 2)))
+    tried = format_search(outcome.trials, outcome.elapsed_s, outcome.first_proven)
+    console.print(Padding(Text(tried, style="dim"), (0, 2)))
     for reason, labels in _by_reason(outcome.not_tried).items():
         shown = ", ".join(labels[:4]) + (f" and {len(labels) - 4} more" if len(labels) > 4 else "")
         console.print(Padding(Text(f"Not tried: {shown}. {reason}", style="dim"), (0, 2)))

@@ -527,6 +527,18 @@ class NotTried:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FirstProven:
+    """The form that was found first of those that are proven faster and to meet every target.
+
+    ``forms`` had been tried by then (the original not counted), ``seconds`` had passed since the search began; the proof came later.
+    """
+
+    trial: int
+    forms: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SearchOutcome:
     """The answer: a decision with its reason, the picks and the race behind them."""
 
@@ -543,4 +555,5 @@ class SearchOutcome:
     sealed_examples: int = 0
     trials: int = 0
     elapsed_s: float = 0.0
+    first_proven: FirstProven | None = None
     warnings: tuple[str, ...] = ()

@@ -11,8 +11,8 @@ SEALED_FLOOR = 381  # a 0.99 agreement limit with no change at all, measurement.
 CALIBRATION_AT_MOST, SEARCH_AT_MOST = 60, 200
 CALIBRATION_SHARE, SEARCH_SHARE = 0.09, 0.29
 TRAINING_AT_LEAST, TRAINING_AT_MOST = 200, 20_000
-SEALED_BEFORE_TRAINING = 1_500
-"""Examples that decide a true agreement of 0.995 (measurement.md 9): the sealed part gets these before any are trained on."""
+SEALED_BEFORE_TRAINING = 500
+"""The sealed part gets these before any are trained on; of more, half: a student loses some answers, and many must show how few."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +32,8 @@ def split_by_content(digests: Sequence[str], *, sealed_at_most: int, steps: int 
     ``sealed_at_most``; calibration at most 60 and search at most 200. With ``steps``, streams of so many consecutive examples
     are divided as wholes: the counts are of streams (``sealed_at_most`` of examples), the indices follow stream by stream.
 
-    ``with_training`` leaves what the sealed part does not take to training, and half of what it could take beyond 1,500; fewer than
-    200 examples train nothing and stay sealed. Streams have no training part.
+    ``with_training`` leaves what the sealed part does not take to training, at least half when there are more than 500 to seal;
+    fewer than 200 examples train nothing and stay sealed. Streams have no training part.
     """
     if steps > 1:
         return _of_streams(split_by_content(stream_digests(digests, steps), sealed_at_most=max(1, sealed_at_most // steps)), steps)

@@ -15,7 +15,8 @@ from optimizer.score.evidence import TrialEvidence, gather
 from optimizer.score.finding import write_finding
 from optimizer.score.picks import pick_trials
 from optimizer.score.rows import ScoreRow, Standing, score_rows
-from optimizer.specs import SCHEMA_VERSION, Decision, Duel, InputSource, SearchOutcome, SearchSpec, StageReport, Verdict
+from optimizer.score.wording import format_search
+from optimizer.specs import SCHEMA_VERSION, Decision, Duel, FirstProven, InputSource, SearchOutcome, SearchSpec, StageReport, Verdict
 
 __all__ = ["Change", "Needed", "ScoreRow", "Scorecard", "Standing", "build_scorecard"]
 
@@ -41,6 +42,9 @@ class Scorecard:
     duel: Duel | None = None
     input_source: InputSource = InputSource.SYNTHETIC
     sealed_examples: int = 0
+    trials: int = 0
+    elapsed_s: float = 0.0
+    first_proven: FirstProven | None = None
     price: MachinePrice
     picks: dict[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -51,6 +55,11 @@ class Scorecard:
     def targets(self) -> tuple[ScoreRow, ...]:
         """Rows that carry one of the user's targets."""
         return tuple(row for row in self.rows if row.target is not None and not row.default_target)
+
+    @property
+    def search(self) -> str:
+        """How much was tried, and when what meets all targets was found; empty for scorecards of runs that did not note it."""
+        return format_search(self.trials, self.elapsed_s, self.first_proven) if self.trials else ""
 
     def count(self, verdict: Verdict) -> int:
         """How many of the user's targets have that verdict; estimated and not measured ones count as unproven."""
@@ -94,6 +103,9 @@ def build_scorecard(
         duel=_duel(outcome, trial or nearest),
         input_source=outcome.input_source,
         sealed_examples=outcome.sealed_examples,
+        trials=outcome.trials,
+        elapsed_s=outcome.elapsed_s,
+        first_proven=outcome.first_proven,
         price=price,
         picks=dict(outcome.picks) or pick_trials(evidence, outcome=outcome, spec=spec),
         warnings=(*outcome.warnings, *_warnings(judged, outcome=outcome, spec=spec, price=price, today=today)),

@@ -14,7 +14,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from optimizer.kpis import Direction, Evidence, kpi
 from optimizer.measure.verdict import Needed
 from optimizer.score.change import Change
-from optimizer.specs import Effect, KpiTarget, Measurement, Operator, Validity
+from optimizer.specs import Effect, FirstProven, KpiTarget, Measurement, Operator, Validity
 
 MISSING = "—"
 MINUS = "−"
@@ -127,6 +127,15 @@ def format_duration(seconds: float | None) -> str:
         return f"{max(0, math.ceil(seconds))} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h" + (f" {minutes % 60} min" if minutes % 60 else "")
+
+
+def format_search(trials: int, elapsed_s: float, first: FirstProven | None) -> str:
+    """``13 trials in 4 min. Trial 3 meets all targets and was found first, after 5 forms and 41 s.``"""
+    tried = f"{trials} trial{'s' if trials != 1 else ''} in {format_duration(elapsed_s)}."
+    if first is None:
+        return tried
+    forms = f"{first.forms} form{'s' if first.forms != 1 else ''}"
+    return f"{tried} Trial {first.trial} meets all targets and was found first, after {forms} and {format_duration(first.seconds)}."
 
 
 def format_duration_range(low_s: float, high_s: float) -> str:

@@ -28,7 +28,7 @@ from optimizer.search.problem import Cancelled, Observer, SearchProblem
 from optimizer.search.reporting import Reporter
 from optimizer.search.resume import known_recipes
 from optimizer.search.watching import Watch
-from optimizer.specs import InputSource, SearchOutcome, SearchSpec, Stage, StageReport
+from optimizer.specs import Decision, InputSource, SearchOutcome, SearchSpec, Stage, StageReport
 from optimizer.units import MIB
 
 TIMING_EXAMPLES = 32
@@ -69,7 +69,8 @@ def run_search(
     finally:
         performer.close()
     _raise_fault(conclusion)
-    return _outcome(conclusion, performer=performer, spec=spec, elapsed_s=time.monotonic() - began)
+    first = watch.first_of(performer.proven()) if conclusion.decision is Decision.WINNER else None
+    return replace(_outcome(conclusion, performer=performer, spec=spec, elapsed_s=time.monotonic() - began), first_proven=first)
 
 
 def _drive(machine: SearchMachine, performer: Performer, watch: Watch, *, began: float, observer: Observer) -> Conclusion:

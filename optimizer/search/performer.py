@@ -46,6 +46,7 @@ from optimizer.search.actions import (
     SealedCheck,
     Started,
 )
+from optimizer.search.appraise import Appraisal
 from optimizer.search.machine import SearchMachine
 from optimizer.search.per_bucket import told_buckets
 from optimizer.search.reporting import Reporter
@@ -271,11 +272,15 @@ class Performer:
 
     def race_winners(self) -> tuple[int, ...]:
         """Finalists that beat the baseline in the race."""
+        return tuple(one.trial for one in self._appraised() if one.beats_baseline)
+
+    def proven(self) -> tuple[int, ...]:
+        """Finalists that meet every condition of the never-slower guard."""
+        return tuple(one.trial for one in self._appraised() if one.wins)
+
+    def _appraised(self) -> list[Appraisal]:
         race = self.machine.race
-        if race is None:
-            return ()
-        appraisals = [self.machine.appraisal(trial) for trial in race.finalists]
-        return tuple(one.trial for one in appraisals if one is not None and one.beats_baseline)
+        return [] if race is None else [one for trial in race.finalists if (one := self.machine.appraisal(trial)) is not None]
 
 
 def _of_itself() -> Fidelity:

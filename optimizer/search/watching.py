@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from optimizer.search.actions import Action, Build, Finish, Gate, MeasureStart, RaceBlock, ScreenRound, SealedCheck
 from optimizer.search.machine import SearchMachine
 from optimizer.search.problem import Observer
+from optimizer.specs import FirstProven
 
 PHASES = {
     Build: "optimise",
@@ -30,6 +32,7 @@ class Watch:
     _best: int = 0
     _best_speedup: float = 1.0
     _now: Action | None = None
+    _found: dict[int, FirstProven] = field(default_factory=dict)
 
     def before(self, action: Action) -> None:
         if isinstance(action, Finish):
@@ -46,8 +49,12 @@ class Watch:
             self.observer.phase(self._phase(self._now), done=done, total=total, detail=f"{self._detail(self._now)}: {words}")
 
     def after(self, elapsed_s: float) -> None:
-        """Log a new best of the screening, once it is faster than the original and than the best so far."""
+        """Note what the screening has found, and log a new best once it is faster than the original and than the best so far."""
         ledger = self.machine.ledger
+        for trial in self.machine.field.screened:
+            if trial not in self._found and ledger.pace(trial) is not None:
+                forms = len(self.machine.field.trials) - 1
+                self._found[trial] = FirstProven(trial=trial, forms=forms, seconds=round(elapsed_s, 1))
         for trial in ledger.ranking(self.machine.field.screened)[:1]:
             pace = ledger.pace(trial)
             if pace is None or pace.rounds < SETTLED_ROUNDS or trial == self._best or pace.speedup <= self._best_speedup:
@@ -56,6 +63,10 @@ class Watch:
             self.observer.log(
                 f"{elapsed_s:.0f} s: best so far in screening is trial {trial} ({self._label(trial)}): about {pace.speedup:.2f}× as fast"
             )
+
+    def first_of(self, proven: Iterable[int]) -> FirstProven | None:
+        """The one of these trials that the screening found first."""
+        return min((self._found[trial] for trial in proven if trial in self._found), key=lambda one: one.seconds, default=None)
 
     def _phase(self, action: Action) -> str:
         is_baseline = isinstance(action, Build | Gate) and action.trial == 0

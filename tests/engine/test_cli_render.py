@@ -93,6 +93,7 @@ def test_what_was_not_tried_is_grouped_by_its_reason() -> None:
     render_outcome(outcome, console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "7 trials in 2 min." in text
+    assert "found first" not in text
     assert "Not tried: c0, c1, c2, c3 and 2 more. No time." in text
 
 

@@ -179,7 +179,7 @@ def test_what_trains_neither_chooses_nor_judges(n: int, most: int, repeats: int)
     assert parts.training or parts.sealed == plain.sealed
 
 
-@pytest.mark.parametrize(("n", "most", "sealed", "training"), [(959, 500, 500, 0), (960, 500, 500, 200), (5_000, 500, 500, 4_240), (5_000, 20_000, 2_370, 2_370), (1_900, 20_000, 1_640, 0)])  # fmt: skip
+@pytest.mark.parametrize(("n", "most", "sealed", "training"), [(959, 500, 500, 0), (960, 500, 500, 200), (5_000, 500, 500, 4_240), (5_000, 2_000, 2_000, 2_740), (5_000, 20_000, 2_370, 2_370), (1_600, 2_000, 670, 670), (950, 20_000, 690, 0)])  # fmt: skip
 def test_the_sealed_part_comes_before_the_training_part(n: int, most: int, sealed: int, training: int) -> None:
     _, parts = parts_with_training(n, most)
     assert (len(parts.sealed), len(parts.training)) == (sealed, training)

@@ -7,7 +7,19 @@ from dataclasses import replace
 
 import pytest
 
-from optimizer.specs import BackendSettings, Budget, Decision, Failure, KpiTarget, Recipe, SearchSpec, Stage, StageReport, StageStatus
+from optimizer.specs import (
+    BackendSettings,
+    Budget,
+    Decision,
+    Failure,
+    FirstProven,
+    KpiTarget,
+    Recipe,
+    SearchSpec,
+    Stage,
+    StageReport,
+    StageStatus,
+)
 from parka.accounts.access import Access
 from parka.api.questions import QuestionSerializer, read_question
 from parka.core.errors import Forbidden, NotFound, PlatformError, RateLimited, Refused
@@ -112,6 +124,15 @@ def test_an_outcome_may_only_name_reported_trials() -> None:
         check_outcome(winner, trials=[0])
     with pytest.raises(Refused):
         check_outcome(outcome(picks={"fastest": 9}), trials=[0])
+
+
+@pytest.mark.parametrize("wrong", [{"trial": 9}, {"forms": 0}, {"seconds": 1e6}, {"seconds": -1.0}])
+def test_the_form_found_first_is_one_of_the_run_and_found_in_its_time(wrong: dict[str, float]) -> None:
+    first = FirstProven(trial=3, forms=2, seconds=30.0)
+    won = outcome(decision=Decision.WINNER, winner=3, elapsed_s=60.0)
+    check_outcome(replace(won, first_proven=first), trials=[0, 3])
+    with pytest.raises(Refused):
+        check_outcome(replace(won, first_proven=replace(first, **wrong)), trials=[0, 3])  # type: ignore[arg-type]
 
 
 def test_a_winner_is_named_exactly_when_there_is_one() -> None:

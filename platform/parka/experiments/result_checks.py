@@ -47,6 +47,9 @@ def check_outcome(outcome: SearchOutcome, *, trials: Collection[int]) -> None:
         if not all(math.isfinite(ratio) and 0 < ratio < LARGEST for ratio in duel.ratios):
             raise Refused("result.invalid", "A race's ratios must be finite and above zero.")
     check_finite(outcome.elapsed_s)
+    first = outcome.first_proven
+    if first is not None and not (first.trial in trials and first.forms > 0 and 0 <= first.seconds <= outcome.elapsed_s):
+        raise Refused("result.invalid", "The form found first is one of the trials, found before the search ended.")
 
 
 def check_finite(value: object) -> None:
