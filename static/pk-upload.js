@@ -50,6 +50,7 @@ class PkUpload extends HTMLElement {
     window.addEventListener("offline", () => { if (this.upload) this.say("Paused, will resume when the network is back"); });
     window.addEventListener("online", () => { if (this.upload && !this.done) this.upload.start(); });
     this.form.querySelector('button[type="submit"]').disabled = true;
+    this.offer(this.input.files[0]); // chosen before this script ran, or kept by the browser over a reload
   }
 
   part(name) { return this.querySelector(`[data-part="${name}"]`); }

@@ -13,10 +13,10 @@ from optimizer.tools import KNOWN
 from tests import samples
 from tests.engine.passes import models
 
-ELSEWHERE = ("transformer_fusion", "partial_bf16", "openvino_int8", "weight_only", "openvino_weight_only", "opset_upgrade")
+ELSEWHERE = ("transformer_fusion", "partial_bf16", "bf16_rounding", "openvino_int8", "weight_only", "openvino_weight_only", "opset_upgrade")
 PLAIN_PASSES = [one for name, one in PASSES.items() if name not in ELSEWHERE and one.needs is not PassNeeds.TRAINING]
 """Fusion needs attention, shown on the sentence encoder; layers that stay exact need examples to be tried on and networks of their own;
-packed weights large ones; raising the operator set an old one, see test_clumsy_export. What trains needs PyTorch: tests/engine/torch.
+packed weights large ones; compensated rounding matrix units, see test_compensated_rounding; raising the operator set an old one, see test_clumsy_export. What trains needs PyTorch: tests/engine/torch.
 """
 
 every_plain_pass = pytest.mark.parametrize("one", PLAIN_PASSES, ids=lambda one: one.name)

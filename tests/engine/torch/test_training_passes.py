@@ -10,13 +10,13 @@ import numpy as np
 import onnx
 import pytest
 
+from optimizer.conformance.test_passes import MODELS
 from optimizer.errors import InputError
 from optimizer.passes import PASSES, No, Yes
 from optimizer.passes.base import PassContext
 from optimizer.specs import PassNeeds, TaskKind
 from tests.engine.passes import models
 from tests.engine.passes.models import HOST as WITHOUT_TORCH
-from tests.engine.passes.test_pass_conformance import MODELS
 from tests.engine.torch import networks
 
 TRAINING = {name: one for name, one in PASSES.items() if one.needs is PassNeeds.TRAINING}
