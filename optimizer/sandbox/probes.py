@@ -28,6 +28,13 @@ CLONE_CALL = {"x86_64": 56, "aarch64": 220}
 IO_URING_SETUP = 425
 
 
+def count(context: ChildContext) -> dict[str, Any]:
+    """Reply with the numbers below ``upto`` and end at once."""
+    for number in range(context.params["upto"]):
+        context.reply({"number": number})
+    return {}
+
+
 def echo(context: ChildContext) -> dict[str, Any]:
     """Answer with the parameters; interactive children echo every command first."""
     if context.params.get("interactive"):

@@ -61,6 +61,8 @@ class Sandbox:
                 _hand_on(process, heard)
             if cancelled and cancelled():
                 process.end(CANCELLED)
+        if heard:
+            _hand_on(process, heard)
         return self._outcome(process, folder=folder)
 
     def open(self, job: ChildJob, *, ready_s: float | None = None) -> ChildSession:

@@ -29,6 +29,12 @@ def test_parameters_go_in_and_the_result_comes_out(sandbox):
     assert outcome.level is sandbox.level
 
 
+def test_what_a_child_said_last_is_heard_too(sandbox):
+    heard = []
+    assert sandbox.run(probe("count", upto=40), heard=heard.append).ok
+    assert [reply["number"] for reply in heard] == list(range(40))
+
+
 def test_a_bind_can_be_read_and_the_output_folder_is_kept(sandbox, tmp_path):
     (tmp_path / "model.bin").write_bytes(b"weights")
     job = ChildJob(entry="optimizer.sandbox.probes:copy", binds={"input": tmp_path / "model.bin"})
