@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from optimizer.backends import available_backends
+from optimizer.backends import available_backends, backend
 from optimizer.backends.base import Available
 from optimizer.measure.records import StartSamples, read_samples, write_samples
 from optimizer.measure.telemetry import Telemetry
@@ -13,7 +13,7 @@ from optimizer.sandbox import ChildDied, ChildJob, Level, Limits, Sandbox
 from optimizer.sandbox.levels import is_installed
 from tests.samples import mlp
 
-BACKENDS = [name for name, state in available_backends().items() if isinstance(state, Available)]
+BACKENDS = [name for name, state in available_backends().items() if isinstance(state, Available) and "onnx" in backend(name).formats]
 INPUTS = 4
 
 
