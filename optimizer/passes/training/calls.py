@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +32,15 @@ class Call:
     def refuse(self, why: str) -> PassFailed:
         """The refusal of this node, naming it."""
         return PassFailed(f"The operator {self.kind} (node {self.name!r}) cannot be trained here: {why}.")
+
+
+Operator = Callable[[Call, Sequence[Any]], Any]
+"""Carries out one node: the call and its inputs in order give its output, or all of them."""
+
+
+def given(inputs: Sequence[Any], index: int) -> Any:
+    """An input that may be left out; None when it is."""
+    return inputs[index] if index < len(inputs) else None
 
 
 def calls_of(model: onnx.ModelProto) -> list[Call]:
