@@ -28,9 +28,12 @@ class Rounding:
 def round_compensated(weights: Array, grams: Array, rounded: Callable[[Array], Array]) -> Rounding:
     """``weights`` [groups, outputs, inputs] on the grid of ``rounded``; ``grams`` [groups, inputs, inputs] are second moments of inputs.
 
-    An output that the nearest values serve better, by the same second moments, keeps those.
+    An output that the nearest values serve better, by the same second moments, keeps those. Inputs that were not finite tell nothing:
+    the nearest values, and no error known.
     """
     plain = rounded(weights)
+    if not np.isfinite(grams).all():
+        return Rounding(weights=plain, error=0.0, plain_error=0.0)
     plain_errors = output_errors(weights, plain, grams)
     order = np.argsort(-np.diagonal(grams, axis1=1, axis2=2), axis=1, kind="stable")
     factors = _factors(np.take_along_axis(np.take_along_axis(grams, order[:, :, None], 1), order[:, None, :], 2))
@@ -70,10 +73,8 @@ def _compensated(weights: Array, factors: Array, rounded: Callable[[Array], Arra
 
 
 def _factors(grams: Array) -> Array | None:
-    """Upper Cholesky factors of the damped inverses; None where there is none (inputs that were always zero, or not finite)."""
+    """Upper Cholesky factors of the damped inverses; None where rounding makes one of them impossible."""
     powers = np.diagonal(grams, axis1=1, axis2=2).mean(axis=1)
-    if not grams.size or not np.isfinite(grams).all() or not powers.max() > 0:
-        return None
     floors = np.where(powers > 0, DAMPING * powers, 1.0)
     damped = grams + floors[:, None, None] * np.eye(grams.shape[1])
     try:

@@ -80,10 +80,11 @@ class Checking:
         """Sealed examples that would prove the fastest form that any number within reach can prove."""
         for index in self.shortlist.contenders():
             gate = self.field.trials[index].gate
-            if gate is None or gate.invariant or not self.is_foreseen(index):
+            if gate is None or gate.invariant:
                 continue
             growth = growth_needed(gate.measurements, gate.limits, most=self._growth())
-            return 0 if growth is None else math.ceil(PROOF_SLACK * growth * self.terms.gate_examples)
+            if growth is not None:
+                return math.ceil(PROOF_SLACK * growth * self.terms.gate_examples)
         return 0
 
     def _growth(self) -> float:

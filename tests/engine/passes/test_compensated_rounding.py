@@ -12,7 +12,7 @@ from onnx import helper
 
 from optimizer.errors import EngineError
 from optimizer.hardware import probe
-from optimizer.passes import PASSES, Yes
+from optimizer.passes import PASSES, Yes, openvino_rounding
 from optimizer.passes.compensated_rounding import output_errors, round_compensated
 from optimizer.passes.openvino_ir import write_ir, write_marked
 from optimizer.passes.openvino_rounding import bf16, write_rounded
@@ -56,8 +56,9 @@ def test_groups_are_rounded_apart_and_no_output_gets_worse() -> None:
 def test_inputs_that_never_came_keep_the_nearest_values() -> None:
     weights = np.random.default_rng(5).normal(size=(2, 3, 6)).astype(np.float32)
     assert np.array_equal(round_compensated(weights, np.zeros((2, 6, 6)), bf16).weights, bf16(weights))
-    gram = np.full((2, 6, 6), np.nan)
-    assert np.array_equal(round_compensated(weights, gram, bf16).weights, bf16(weights))
+    unknown = round_compensated(weights, np.full((2, 6, 6), np.nan), bf16)
+    assert np.array_equal(unknown.weights, bf16(weights))
+    assert (unknown.error, unknown.plain_error) == (0.0, 0.0)
 
 
 def every_kind(path: Path) -> Path:
@@ -124,6 +125,14 @@ def test_every_kind_of_layer_is_rounded_on_what_it_reads(tmp_path: Path) -> None
     truth = outputs(core.read_model(str(exact)), unseen)
     errors = [float(((outputs(model, unseen) - truth) ** 2).sum()) for model in (core.read_model(str(entry)), plainly_rounded(exact))]
     assert 0 < errors[0] < 0.4 * errors[1]
+
+
+def test_layers_too_wide_to_be_made_up_for_keep_their_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inputs by layer: 72, 108, 54, 25, 12, 24."""
+    monkeypatch.setattr(openvino_rounding, "WIDEST", 54)
+    exact = write_ir(every_kind(tmp_path / "model.onnx"), tmp_path / "exact", shapes={"x": (1, 8, 20, 16)})
+    _, facts = write_rounded(exact, tmp_path / "rounded", feeds=smooth_pictures(2, seed=0))
+    assert facts["layers_rounded"] == 4
 
 
 def test_layers_that_stay_exact_take_back_their_own_weights(tmp_path: Path) -> None:

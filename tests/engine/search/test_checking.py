@@ -58,6 +58,10 @@ def test_a_leader_that_no_number_can_prove_leaves_the_question_to_the_next() -> 
     assert checking.examples() == Budget().accuracy_examples
 
 
+def test_the_next_narrow_one_asks_for_its_own_proof() -> None:
+    assert checking_of(196, 199).examples() == checking_of(199).examples() > Budget().accuracy_examples
+
+
 @pytest.mark.parametrize(("left_s", "usual"), [(200.0, False), (25.0, True)])
 def test_more_examples_never_take_the_time_of_the_race(left_s: float, usual: bool) -> None:
     checking = checking_of(199, example_s=0.01)

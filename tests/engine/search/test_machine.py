@@ -106,6 +106,24 @@ def test_repairs_are_tried_simplest_first_until_one_keeps_the_outputs() -> None:
     assert tried(Truth(speedup=4.0, gate=Verdict.FAIL))[:3] == [[], ["bf16_rounding"], ["partial_bf16"]]
 
 
+def test_a_repair_that_misses_is_followed_by_one_on_the_same_ground() -> None:
+    clean = PassStep(name="simplify")
+
+    def repaired(*names: str) -> Candidate:
+        one = refined("half")
+        return replace(
+            one, recipe=replace(one.recipe, passes=tuple(clean if name == "simplify" else PassStep(name=name) for name in names))
+        )
+
+    queue = [repaired("simplify", "bf16_rounding"), repaired("partial_bf16"), repaired("simplify", "partial_bf16")]
+    world = World(truths={"half": Truth(speedup=4.0, gate=Verdict.FAIL)})
+    world.run(machine(queue, total_s=600.0))
+    assert [[step.name for step in world.recipes[trial].passes] for trial in (1, 2)] == [
+        ["simplify", "bf16_rounding"],
+        ["simplify", "partial_bf16"],
+    ]
+
+
 def test_int8_that_keeps_the_outputs_says_nothing_of_bf16s_exact_layers() -> None:
     """It runs under the same bf16 hint as the form that misses, and its own arithmetic is another."""
     int8 = replace(candidate("half", invariant=False), rewrites_arithmetic=True)

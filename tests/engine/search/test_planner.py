@@ -11,6 +11,7 @@ from optimizer.backends import Missing
 from optimizer.errors import InputError
 from optimizer.formats import inspect_model
 from optimizer.search import planner
+from optimizer.search.estimate import gate_examples
 from optimizer.specs import (
     BackendSettings,
     Budget,
@@ -310,3 +311,8 @@ def test_traffic_that_cannot_be_measured_is_refused_before_the_start(encoder: Mo
 
 def test_the_original_itself_is_never_cached(classifier: ModelCard) -> None:
     assert not plan_for(classifier, objective="cold_start_ms").reference.settings.cached
+
+
+def test_a_gate_looks_at_fewer_examples_where_inference_is_slow(classifier: ModelCard) -> None:
+    counts = [gate_examples(replace(classifier, flops=flops), HOST) for flops in (10**6, 10**9, 10**12)]
+    assert counts[0] == 200 > counts[1] >= counts[2] == 64
