@@ -61,6 +61,14 @@ def test_inputs_that_never_came_keep_the_nearest_values() -> None:
     assert (unknown.error, unknown.plain_error) == (0.0, 0.0)
 
 
+def test_a_group_that_never_saw_anything_leaves_the_others_their_gain() -> None:
+    rows = correlated(40, rows=600)
+    weights = np.random.default_rng(7).normal(size=(2, 6, 40)).astype(np.float32)
+    found = round_compensated(weights, np.stack([rows.T @ rows, np.zeros((40, 40))]), bf16)
+    assert found.error < 0.5 * found.plain_error
+    assert np.array_equal(found.weights[1], bf16(weights[1]))
+
+
 def every_kind(path: Path) -> Path:
     """``x`` [1, 8, 20, 16] through convolutions (strided and padded, dilated, by groups, depthwise) and matrix products -> ``y``."""
     shapes = {"plain": [12, 8, 3, 3], "wide": [12, 12, 3, 3], "grouped": [12, 6, 3, 3], "depthwise": [12, 1, 5, 5]}
