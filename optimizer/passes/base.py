@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from optimizer.passes.evaluator import Evaluator
 from optimizer.specs import HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep, Precision, TaskKind
@@ -86,6 +86,13 @@ class Pass(Protocol):
     def apply(self, source: Path, target_dir: Path, params: dict[str, Json], context: PassContext) -> PassResult:
         """Rewrite the model at ``source`` into ``target_dir``. Raises EngineError ``pass.failed`` or ``pass.no_change``."""
         ...
+
+
+@runtime_checkable
+class FixesShapes(Protocol):
+    """A pass whose result serves one set of input shapes says so with ``fixes_shapes = True``; traffic of several leaves it out."""
+
+    fixes_shapes: bool
 
 
 class Conversion(Pass, Protocol):

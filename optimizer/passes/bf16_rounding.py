@@ -27,6 +27,7 @@ class CompensatedRounding:
     backends: frozenset[str] = frozenset({"openvino"})
     precisions: frozenset[Precision] = frozenset({Precision.BF16})
     tools: tuple[str, ...] = ("openvino",)
+    fixes_shapes = True
 
     def applicable(self, card: ModelCard, hardware: HardwareProfile) -> Yes | No:
         if not hardware.matrix_bf16:

@@ -35,6 +35,7 @@ class OpenVinoInt8:
     backends: frozenset[str] = frozenset({"openvino"})
     precisions: frozenset[Precision] = frozenset({Precision.BF16, Precision.F32})
     tools: tuple[str, ...] = ("openvino", TOOL)
+    fixes_shapes = True
 
     def applicable(self, card: ModelCard, hardware: HardwareProfile) -> Yes | No:
         if TOOL not in hardware.runtimes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from optimizer.passes.compensated_rounding import round_compensated
 from optimizer.passes.errors import PassFailed
 from optimizer.passes.examples import Feeds
 from optimizer.passes.openvino_ir import ENTRY
+from optimizer.units import MIB
 
 Array = np.ndarray[Any, Any]
 EXAMPLES = 32
@@ -22,6 +23,8 @@ POSITIONS = 256
 """Places per example at which the inputs of a layer are looked at."""
 WIDEST = 4_096
 """Inputs of a layer beyond which it keeps plain rounding: the work grows with the cube."""
+MOMENTS_BYTES = 512 * MIB
+"""Second moments held at once; of more layers than that, portion by portion."""
 
 
 def bf16(values: Array) -> Array:
@@ -37,14 +40,11 @@ def write_rounded(exact: Path, target_dir: Path, *, feeds: Sequence[Feeds]) -> t
     target_dir.mkdir(parents=True, exist_ok=True)
     ov = importlib.import_module("openvino")
     model = ov.Core().read_model(str(exact))
-    layers = {node.get_friendly_name(): node for node in model.get_ordered_ops() if _is_rounded(node)}
+    layers = [node for node in model.get_ordered_ops() if _is_rounded(node)]
     left: list[float] = []
-    for name, grams in _grams(exact, layers, feeds).items():
-        groups, restored = _as_groups(layers[name])
-        rounded = round_compensated(groups, grams, bf16)
-        left.append(rounded.error / rounded.plain_error if rounded.plain_error else 1.0)
-        constant = importlib.import_module("openvino.opset13").constant(restored(rounded.weights))
-        layers[name].input(1).replace_source_output(constant.output(0))
+    for readers in _portions(layers):
+        for reader, grams in zip(readers, _grams(exact, [one[0] for one in readers], feeds), strict=True):
+            left += [_round(layer, grams) for layer in reader]
     ov.save_model(model, str(target_dir / ENTRY), compress_to_fp16=False)
     return target_dir / ENTRY, {"layers_rounded": len(left), "rounding_error_left": round(float(np.median(left)), 3) if left else 1.0}
 
@@ -78,25 +78,66 @@ def _as_groups(node: Any) -> tuple[Array, Any]:
     return weights.reshape(*lead, -1), lambda groups: groups.reshape(weights.shape).astype(np.float32)
 
 
-def _grams(exact: Path, layers: Mapping[str, Any], feeds: Sequence[Feeds]) -> dict[str, Array]:
+def _round(layer: Any, grams: Array) -> float:
+    """Give the layer its rounded weights; the share of plain rounding's error that is left."""
+    groups, restored = _as_groups(layer)
+    rounded = round_compensated(groups, grams, bf16)
+    constant = importlib.import_module("openvino.opset13").constant(restored(rounded.weights))
+    layer.input(1).replace_source_output(constant.output(0))
+    return rounded.error / rounded.plain_error if rounded.plain_error else 1.0
+
+
+def _portions(layers: Sequence[Any]) -> Iterator[list[list[Any]]]:
+    """Layers that read the same in the same way together, as many at once as their second moments have room."""
+    together: dict[Any, list[Any]] = {}
+    for layer in layers:
+        together.setdefault(_reading(layer), []).append(layer)
+    portion: list[list[Any]] = []
+    taken = 0
+    for readers in together.values():
+        size = 8 * _group_count(readers[0]) * _width(readers[0]) ** 2
+        if portion and taken + size > MOMENTS_BYTES:
+            yield portion
+            portion, taken = [], 0
+        portion.append(readers)
+        taken += size
+    if portion:
+        yield portion
+
+
+def _reading(layer: Any) -> tuple[Any, ...]:
+    """What a layer reads, and how: equal for layers that need the same second moments."""
+    how = layer.get_attributes()
+    if layer.get_type_name() == "MatMul":
+        return (*_place(layer.input_value(0)), how["transpose_a"], _width(layer))
+    names = ("strides", "dilations", "pads_begin", "pads_end")
+    window = tuple(layer.input_value(1).get_shape())[3 if layer.get_type_name() == "GroupConvolution" else 2 :]
+    return (*_place(layer.input_value(0)), _group_count(layer), window, *(tuple(how[name]) for name in names))
+
+
+def _group_count(layer: Any) -> int:
+    return int(layer.input_value(1).get_shape()[0]) if layer.get_type_name() == "GroupConvolution" else 1
+
+
+def _grams(exact: Path, layers: Sequence[Any], feeds: Sequence[Feeds]) -> list[Array]:
     """Second moments [groups, inputs, inputs] of what each layer reads, summed over the examples. Raises ``pass.failed``."""
     ov = importlib.import_module("openvino")
-    probe = ov.Core().read_model(str(exact))
-    reads = {node.get_friendly_name(): node.input_value(0) for node in probe.get_ordered_ops() if node.get_friendly_name() in layers}
-    sources = list({_place(one): one for one in reads.values()}.values())
-    known = len(probe.outputs)
-    probe.add_outputs(sources)
+    whole = ov.Core().read_model(str(exact))
+    nodes = {node.get_friendly_name(): node for node in whole.get_ordered_ops()}
+    sources = {_place(layer.input_value(0)): nodes[layer.get_friendly_name()].input_value(0) for layer in layers}
+    opset = importlib.import_module("openvino.opset13")
+    probe = ov.Model([opset.result(one) for one in sources.values()], whole.get_parameters())
     rng = np.random.default_rng(0)
-    found: dict[str, Array] = {}
+    found: list[Array] = []
     try:
         compiled = ov.Core().compile_model(probe, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         for feed in feeds:
-            results = compiled(dict(feed))
-            read = {_place(one): results[known + index] for index, one in enumerate(sources)}
-            for name, source in reads.items():
-                rows = _rows(layers[name], read[_place(source)], rng)
-                gram = rows.swapaxes(1, 2) @ rows
-                found[name] = found[name] + gram if name in found else gram.astype(np.float64)
+            read = dict(zip(sources, compiled(dict(feed)).to_tuple(), strict=True))
+            rows = [_rows(layer, read[_place(layer.input_value(0))], rng) for layer in layers]
+            grams = [one.swapaxes(1, 2) @ one for one in rows]
+            found = (
+                [total + gram for total, gram in zip(found, grams, strict=True)] if found else [gram.astype(np.float64) for gram in grams]
+            )
     except RuntimeError as error:
         raise PassFailed(f"OpenVINO cannot run the model with its layers' inputs shown: {' '.join(str(error).split())[-300:]}") from error
     return found
@@ -113,8 +154,7 @@ def _rows(node: Any, read: Array, rng: np.random.Generator) -> Array:
         rows = turned.reshape(-1, turned.shape[-1])
         return rows[rng.permutation(len(rows))[:POSITIONS]][None]
     patches = _patches(node, read, rng)
-    groups = node.input_value(1).get_shape()[0] if node.get_type_name() == "GroupConvolution" else 1
-    return patches.reshape(len(patches), groups, -1).swapaxes(0, 1)
+    return patches.reshape(len(patches), _group_count(node), -1).swapaxes(0, 1)
 
 
 def _patches(node: Any, read: Array, rng: np.random.Generator) -> Array:

@@ -32,6 +32,7 @@ class OpenVinoWeightOnly:
     backends: frozenset[str] = frozenset({"openvino"})
     precisions: frozenset[Precision] = frozenset()
     tools: tuple[str, ...] = ("openvino", TOOL)
+    fixes_shapes = True
 
     def applicable(self, card: ModelCard, hardware: HardwareProfile) -> Yes | No:
         return worth_packing(card) if TOOL in hardware.runtimes else No("it needs NNCF: pip install 'parka[openvino]'")

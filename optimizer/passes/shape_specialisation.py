@@ -27,6 +27,7 @@ class ShapeSpecialisation:
     backends: frozenset[str] = frozenset()
     precisions: frozenset[Precision] = frozenset()
     tools: tuple[str, ...] = ("onnx",)
+    fixes_shapes = True
 
     def applicable(self, card: ModelCard, hardware: HardwareProfile) -> Yes | No:
         if all(isinstance(dim, int) for tensor in card.inputs for dim in tensor.shape):

@@ -83,6 +83,11 @@ def key_of(recipe: Recipe, subject: Subject) -> str:
     return build_key(subject.card.sha256, recipe.passes, data_digest=_data_digest(recipe, subject), shapes=subject.inputs.shapes)
 
 
+def _held_to(subject: Subject) -> Any:
+    """The yardstick without how many sealed examples the time holds: a search that goes on with less time left keeps its builds."""
+    return subject.yardstick and to_jsonable(replace(subject.yardstick, sealed_examples=0))
+
+
 def _data_digest(recipe: Recipe, subject: Subject) -> str:
     """Calibration examples; where forms are tried out, also what they are held to; where a model is trained, what it learns.
 
@@ -90,7 +95,7 @@ def _data_digest(recipe: Recipe, subject: Subject) -> str:
     """
     parts: list[Any] = [subject.calibration.digest if subject.calibration else ""]
     if _needs(recipe, PassNeeds.EVALUATION) and subject.choosing is not None:
-        parts += [subject.choosing.digest, to_jsonable(subject.yardstick), sorted(subject.hardware.instruction_sets)]
+        parts += [subject.choosing.digest, _held_to(subject), sorted(subject.hardware.instruction_sets)]
     if _needs(recipe, PassNeeds.TRAINING) and subject.training is not None:
         parts += [subject.training.digest, _task(subject), subject.seed, sorted(subject.hardware.instruction_sets)]
     return digest(parts) if len(parts) > 1 else str(parts[0])

@@ -29,9 +29,10 @@ IO_URING_SETUP = 425
 
 
 def count(context: ChildContext) -> dict[str, Any]:
-    """Reply with the numbers below ``upto`` and end at once."""
+    """Reply with the numbers below ``upto``, every ``pause_s``, and end."""
     for number in range(context.params["upto"]):
         context.reply({"number": number})
+        time.sleep(context.params.get("pause_s", 0.0))
     return {}
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import compileall
-import contextlib
-import queue
 import secrets
 import shutil
 import threading
@@ -56,13 +54,18 @@ class Sandbox:
             process = self._start(job, folder=folder)
         except EngineFault as error:
             return ChildOutcome(out_dir=folder.out, level=self.level, failure=ChildFailure(code=error.code, detail=error.message))
-        while not process.ended.wait(CANCEL_POLL_S if cancelled or heard else None):
-            if heard:
+        try:
+            while not process.ended.wait(CANCEL_POLL_S if cancelled or heard else None):
                 _hand_on(process, heard)
-            if cancelled and cancelled():
-                process.end(CANCELLED)
-        if heard:
+                if cancelled and cancelled():
+                    process.end(CANCELLED)
             _hand_on(process, heard)
+        except BaseException:
+            process.end(CANCELLED)
+            process.ended.wait()
+            self._outcome(process, folder=folder)
+            shutil.rmtree(folder.out.parent, ignore_errors=True)
+            raise
         return self._outcome(process, folder=folder)
 
     def open(self, job: ChildJob, *, ready_s: float | None = None) -> ChildSession:
@@ -137,9 +140,11 @@ def _best_level(root: Path) -> Level:
     return best_level(root)
 
 
-def _hand_on(process: ChildProcess, heard: Callable[[dict[str, Any]], None]) -> None:
-    with contextlib.suppress(queue.Empty):
-        while (reply := process.frames.get_nowait()) is not None:
+def _hand_on(process: ChildProcess, heard: Callable[[dict[str, Any]], None] | None) -> None:
+    """What lies there now: a child that goes on replying does not hold up whoever waits for it."""
+    for _ in range(process.frames.qsize() if heard else 0):
+        reply = process.frames.get_nowait()
+        if heard and reply is not None:
             heard(reply)
 
 

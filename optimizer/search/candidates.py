@@ -16,10 +16,10 @@ from optimizer.formats.bindings import bound_shapes
 from optimizer.measure.batches import is_batch_free
 from optimizer.measure.split import TRAINING_AT_LEAST
 from optimizer.passes import broken_passes, conversions, passes
-from optimizer.passes.base import No, Pass
+from optimizer.passes.base import FixesShapes, No, Pass
 from optimizer.search.arms import COLD_START, is_start_targeted
 from optimizer.search.plan import Candidate, Plan
-from optimizer.search.priors import inference_s, prior_of, start_prior
+from optimizer.search.priors import COMPILERS, inference_s, prior_of, start_prior
 from optimizer.specs import (
     BackendSettings,
     HardwareProfile,
@@ -42,9 +42,7 @@ SHAPES = "shape_specialisation"
 EXTERNAL = "external toolkit"
 TRAINING, ROUNDED = "training", "qat_int8"
 QUANTIZER = "static_int8"
-FIXES_SHAPES = frozenset({SHAPES, "partial_bf16", "bf16_rounding", "openvino_int8", "openvino_weight_only"})
-"""Passes whose result serves one set of shapes."""
-COMPILES_SHAPES, ONE_SHAPE_BACKENDS = frozenset({"openvino"}), frozenset({"torch_compile"})
+ONE_SHAPE_BACKENDS = frozenset({"torch_compile"})
 SAME_KIND_FLOOR = 0.8
 REPEAT_DISCOUNT = 0.5
 NO_BUILD_BONUS, TRAINING_DISCOUNT = 1.4, 0.75
@@ -130,7 +128,7 @@ class _Planner:
             return self._allows_training(one)
         if one.needs in (PassNeeds.CALIBRATION, PassNeeds.EVALUATION) and self.synthetic:
             return self._refuse(one.title, "It needs real examples of the model's inputs: add them as a dataset.")
-        if self.spec.traffic and one.name in FIXES_SHAPES:
+        if self.spec.traffic and isinstance(one, FixesShapes):
             return self._refuse(one.title, "It fixes the input shapes; the traffic has several.")
         if not self._applies(one):
             return False
@@ -194,7 +192,7 @@ class _Planner:
 
     def _shapings(self, engine: Backend) -> tuple[bool, ...]:
         """Whether a session per shape is worth trying: where a runtime compiles for shapes and the traffic has several."""
-        return (False, True) if self.spec.traffic and engine.name in COMPILES_SHAPES else (False,)
+        return (False, True) if self.spec.traffic and engine.name in COMPILERS else (False,)
 
     def _starts(self, engine: Backend, settings: BackendSettings) -> tuple[bool, ...]:
         """With and without a start cache where starts are the objective; with one where a target limits them; else without."""
@@ -209,6 +207,7 @@ class _Planner:
         invariant = variant.accuracy_invariant and all(by_name[step.name].accuracy is PassAccuracy.INVARIANT for step in chain)
         prior = prior_of(engine, variant.settings, chain, card=self.card, hardware=self.hardware)
         promise = start_prior(engine, variant.settings, chain) if self.spec.objective == COLD_START else prior.promise
+        trains = [count for count, step in enumerate(chain, start=1) if by_name[step.name].needs is PassNeeds.TRAINING]
         return Candidate(
             recipe=Recipe(backend=engine, passes=self.first + chain, settings=variant.settings),
             accuracy_invariant=invariant,
@@ -217,7 +216,8 @@ class _Planner:
             refines=any(by_name[step.name].family == PRECISION for step in chain),
             tries_forms=any(by_name[step.name].needs is PassNeeds.EVALUATION for step in chain),
             rewrites_arithmetic=any(by_name[step.name].accuracy is PassAccuracy.SENSITIVE for step in chain),
-            training_s=self.training_s if any(by_name[step.name].needs is PassNeeds.TRAINING for step in chain) else 0.0,
+            training_s=self.training_s if trains else 0.0,
+            trained=self.first + chain[: trains[-1]] if trains else (),
         )
 
     def _structural(self, engine: Backend) -> list[SettingsVariant]:

@@ -63,8 +63,8 @@ class Checking:
 
         A form that changes no arithmetic passes by agreeing to rounding, on however few examples: it may be checked on fewer.
         """
-        usual = self.fixed or self._for(self.terms.sealed_needed)
-        examples, finalists = self.examples(), self._finalists_after(self.examples(), left_s)
+        usual, examples = self.fixed or self._for(self.terms.sealed_needed), self.examples()
+        finalists = self._finalists_after(examples, left_s)
         if not finalists and examples > usual:
             examples, finalists = usual, self._finalists_after(usual, left_s)
         leader = next(iter(self.shortlist.contenders()), None)
@@ -84,7 +84,7 @@ class Checking:
                 continue
             growth = growth_needed(gate.measurements, gate.limits, most=self._growth())
             if growth is not None:
-                return math.ceil(PROOF_SLACK * growth * self.terms.gate_examples)
+                return min(self.reach, math.ceil(PROOF_SLACK * growth * self.terms.gate_examples))
         return 0
 
     def _growth(self) -> float:

@@ -37,7 +37,6 @@ class Trial:
     gate: Fidelity | None = None
     sealed: Fidelity | None = None
     failure: Failure | None = None
-    is_tuned: bool = False
 
     @property
     def recipe(self) -> Recipe:

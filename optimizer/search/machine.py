@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 from optimizer.search.actions import (
@@ -31,9 +30,9 @@ from optimizer.search.race import Race
 from optimizer.search.recommend import OUT_OF_TIME, Evidence, conclude
 from optimizer.search.reserve import Costs, Reserve, Step
 from optimizer.search.rounds import Rounds
-from optimizer.search.screen import CERTAIN, ScreenLedger
+from optimizer.search.screen import ScreenLedger
 from optimizer.search.shortlist import Shortlist
-from optimizer.specs import Failure, NotTried, Recipe, SearchSpec, Verdict
+from optimizer.specs import Failure, NotTried, PassStep, Recipe, SearchSpec, Verdict
 
 KEPT_BESIDE_NEW = 2
 TUNED_SURVIVORS = 2
@@ -178,15 +177,14 @@ class SearchMachine:
         return bool(self.field.waiting) and self._is_worth_entering(left_s)
 
     def _build_s(self, candidate: Candidate) -> float:
-        chain = chain_key(candidate)
-        if candidate.tries_forms and chain not in self._built_chains:
-            return REFINING_OPENS * self.costs.of(Step.OPEN) + REFINING_EXAMPLES * self.costs.example_s
-        if not candidate.recipe.is_built or chain in self._built_chains:
-            return 0.0
-        passes = candidate.recipe.passes
-        begun = [replace(candidate, recipe=replace(candidate.recipe, passes=passes[:count])) for count in range(1, len(passes))]
-        is_trained = any(chain_key(one) in self._built_chains for one in begun)
-        return self.costs.of(Step.BUILD) + (0.0 if is_trained else candidate.training_s)
+        chain = chain_key(candidate.recipe.passes)
+        preparing_s = self.costs.of(Step.OPEN) if candidate.recipe.settings.cached else 0.0
+        if not candidate.recipe.passes or chain in self._built_chains:
+            return preparing_s
+        if candidate.tries_forms:
+            return preparing_s + REFINING_OPENS * self.costs.of(Step.OPEN) + REFINING_EXAMPLES * self.costs.example_s
+        is_trained = chain_key(candidate.trained) in self._built_chains
+        return preparing_s + self.costs.of(Step.BUILD) + (0.0 if is_trained else candidate.training_s)
 
     def _drop_waiting(self, *candidates: Candidate) -> None:
         for candidate in candidates:
@@ -208,7 +206,6 @@ class SearchMachine:
         survivors = self.field.at(Standing.HELD, Standing.PARKED) or self.field.screened
         for index in self.shortlist.ranking(survivors)[:TUNED_SURVIVORS]:
             trial = self.field.trials[index]
-            trial.is_tuned = True
             self.field.offer(self.plan.tune(trial.candidate))
         self._park()
 
@@ -237,7 +234,7 @@ class SearchMachine:
 
     def _is_out_of_reach(self, index: int) -> bool:
         """A second finalist is raced only if it might be the better one."""
-        return bool(self._finalists) and self.ledger.beaten_by(self._finalists[0], index) >= CERTAIN
+        return bool(self._finalists) and self.shortlist.is_out_of_reach(index, first=self._finalists[0])
 
     # race, or a few starts of Trial 0 alone
 
@@ -286,9 +283,9 @@ class SearchMachine:
             return
         trial.size_bytes = result.size_bytes
         trial.standing = Standing.GATING
-        chain = chain_key(trial.candidate)
-        if trial.recipe.is_built and chain not in self._built_chains:
-            self._built_chains.add(chain)
+        chain = chain_key(trial.recipe.passes)
+        if trial.recipe.passes and chain not in self._built_chains:
+            self._built_chains |= {chain, chain_key(trial.candidate.trained)}
             if not trial.candidate.tries_forms and not trial.candidate.training_s:
                 self.costs.observe(Step.BUILD, result.seconds)
         if trial.index and trial.gate:
@@ -382,9 +379,9 @@ def _same_runtime(one: Recipe, other: Recipe) -> bool:
     return (one.backend, one.settings) == (other.backend, other.settings)
 
 
-def chain_key(candidate: Candidate) -> str:
-    """Identity of what must be built: the passes without the settings, and whether starts are prepared."""
-    return repr([candidate.recipe.settings.cached, *((step.name, sorted(step.params.items())) for step in candidate.recipe.passes)])
+def chain_key(passes: Sequence[PassStep]) -> str:
+    """Identity of what must be built: the passes without the settings."""
+    return repr([(step.name, sorted(step.params.items())) for step in passes])
 
 
 def assert_race(race: Race | None) -> Race:

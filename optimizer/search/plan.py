@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from optimizer.specs import NotTried, Recipe
+from optimizer.specs import NotTried, PassStep, Recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +14,7 @@ class Candidate:
 
     ``refines``: it repairs the reduced precision of the plain recipe with the same backend and settings. ``tries_forms``: its
     build runs the model many times. ``rewrites_arithmetic``: a pass of it changes the numbers, not only the runtime's precision.
-    ``training_s``: seconds that its build may spend on training.
+    ``training_s``: seconds that its build may spend on training, which ends with the passes ``trained``.
     """
 
     recipe: Recipe
@@ -25,6 +25,7 @@ class Candidate:
     tries_forms: bool = False
     rewrites_arithmetic: bool = False
     training_s: float = 0.0
+    trained: tuple[PassStep, ...] = ()
 
 
 def no_tuning(_candidate: Candidate) -> tuple[Candidate, ...]:

@@ -72,6 +72,7 @@ def changes(recipe: Recipe) -> int:
         settings.streams > 1,
         settings.batch > 1,
         settings.cached,
+        settings.bucketed,
     )
     return len(recipe.passes) + sum(off_default) + len(settings.extra)
 

@@ -37,7 +37,7 @@ class Shortlist:
 
     def ranking(self, trials: set[int]) -> list[int]:
         """Fastest first, the promising before all others."""
-        return sorted(self.ledger.ranking(trials), key=lambda index: not self.is_promising(index))
+        return sorted(self._by_objective(trials), key=lambda index: not self.is_promising(index))
 
     def beaten(self) -> set[int]:
         """Held candidates that are clearly behind. The doubtful and the ineligible never drive out a promising one."""
@@ -48,15 +48,22 @@ class Shortlist:
     def contenders(self) -> list[int]:
         """Who may be checked on the sealed examples, best on the objective first; of the doubtful only the first."""
         able = {index for index in self.field.screened if self.is_eligible(index)}
-        ranked = self._by_start(able) if self.objective == COLD_START else self.ledger.ranking(able)
+        ranked = self._with_twin(able) if self.objective == COLD_START else self.ledger.ranking(able)
         hopeful = [index for index in ranked if self._is_hopeful(index)]
         doubtful = [index for index in hopeful if not self.is_promising(index)][DOUBTFUL_CHECKS:]
         return [index for index in hopeful if index not in doubtful]
 
-    def _by_start(self, trials: set[int]) -> list[int]:
+    def is_out_of_reach(self, index: int, *, first: int) -> bool:
+        """Whether it is certainly behind the ``first`` finalist. One start seen of each says nothing certain of starts."""
+        return self.objective != COLD_START and self.ledger.beaten_by(first, index) >= CERTAIN
+
+    def _by_objective(self, trials: set[int]) -> list[int]:
+        ranked = self.ledger.ranking(trials)
+        return sorted(ranked, key=lambda index: -self.ledger.start_ratio(index)) if self.objective == COLD_START else ranked
+
+    def _with_twin(self, trials: set[int]) -> list[int]:
         """Quickest to start first; behind the first the same form without its start cache, so that a race shows both."""
-        seen = [index for index in self.ledger.ranking(trials) if self.ledger.start_ratio(index) > -HOPELESS_START]
-        ranked = sorted(seen, key=lambda index: -self.ledger.start_ratio(index))
+        ranked = [index for index in self._by_objective(trials) if self.ledger.start_ratio(index) > -HOPELESS_START]
         twins = [index for index in ranked[1:] if self._is_same_without_cache(index, ranked[0])]
         return [*ranked[:1], *twins, *(index for index in ranked[1:] if index not in twins)]
 

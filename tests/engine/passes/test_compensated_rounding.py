@@ -16,10 +16,12 @@ from optimizer.passes import PASSES, Yes, openvino_rounding
 from optimizer.passes.compensated_rounding import output_errors, round_compensated
 from optimizer.passes.openvino_ir import write_ir, write_marked
 from optimizer.passes.openvino_rounding import bf16, write_rounded
+from optimizer.units import MIB
 from tests import samples
 from tests.engine.passes import models
 
 HOST = probe(benchmark=False)
+SHAPE = (1, 8, 20, 16)
 Feeds = dict[str, np.ndarray]  # type: ignore[type-arg]
 
 
@@ -133,6 +135,39 @@ def test_every_kind_of_layer_is_rounded_on_what_it_reads(tmp_path: Path) -> None
     truth = outputs(core.read_model(str(exact)), unseen)
     errors = [float(((outputs(model, unseen) - truth) ** 2).sum()) for model in (core.read_model(str(entry)), plainly_rounded(exact))]
     assert 0 < errors[0] < 0.4 * errors[1]
+
+
+def forked(path: Path) -> Path:
+    """``x`` read by a convolution, by a shortcut and by two equal products: ``y`` [1, 8, 20, 16]."""
+    names = {"wide": [8, 8, 3, 3], "short": [8, 8, 1, 1], "left": [16, 16], "right": [16, 16]}
+    tensors = [samples.weights(name, shape, seed=seed, scale=0.3) for seed, (name, shape) in enumerate(names.items())]
+    nodes = [
+        helper.make_node("Conv", ["x", "wide"], ["a"], name="a", pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["x", "short"], ["b"], name="b"),
+        helper.make_node("MatMul", ["x", "left"], ["c"], name="c"),
+        helper.make_node("MatMul", ["x", "right"], ["d"], name="d"),
+        helper.make_node("Sum", ["a", "b", "c", "d"], ["y"]),
+    ]
+    graph = helper.make_graph(nodes, "forked", [samples.value("x", SHAPE)], [samples.value("y", SHAPE)], tensors)
+    return samples.save(graph, path)
+
+
+@pytest.mark.parametrize("room", [512 * MIB, 1])
+def test_layers_that_read_the_same_share_its_moments_and_little_room_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    looks: list[int] = []
+    rows = openvino_rounding._rows
+    monkeypatch.setattr(openvino_rounding, "_rows", lambda *given: looks.append(1) or rows(*given))
+    monkeypatch.setattr(openvino_rounding, "MOMENTS_BYTES", room)
+    exact = write_ir(forked(tmp_path / "model.onnx"), tmp_path / "exact", shapes={"x": SHAPE})
+    entry, facts = write_rounded(exact, tmp_path / "rounded", feeds=smooth_pictures(6, seed=0))
+    assert facts["layers_rounded"] == 4
+    assert len(looks) == 6 * 3
+    core, unseen = openvino.Core(), smooth_pictures(20, seed=1)
+    truth = outputs(core.read_model(str(exact)), unseen)
+    errors = [float(((outputs(model, unseen) - truth) ** 2).sum()) for model in (core.read_model(str(entry)), plainly_rounded(exact))]
+    assert errors[0] < 0.6 * errors[1]
 
 
 def test_layers_too_wide_to_be_made_up_for_keep_their_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

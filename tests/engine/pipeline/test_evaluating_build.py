@@ -80,6 +80,13 @@ def test_without_a_yardstick_the_build_says_what_it_needs(subject: Subject, sand
     assert "add real inputs" in failed.value.failure.detail
 
 
+def test_less_time_left_keeps_what_was_built(subject: Subject) -> None:
+    recipe = Recipe(backend="openvino", passes=(PassStep(name="partial_bf16"),))
+    assert subject.yardstick is not None
+    shorter = replace(subject, yardstick=replace(subject.yardstick, sealed_examples=3))
+    assert key_of(recipe, shorter) == key_of(recipe, subject)
+
+
 def test_the_key_holds_what_the_layers_were_chosen_by(subject: Subject) -> None:
     yardstick = subject.yardstick
     assert yardstick is not None

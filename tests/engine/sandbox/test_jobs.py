@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 
 import pytest
 
@@ -33,6 +34,29 @@ def test_what_a_child_said_last_is_heard_too(sandbox):
     heard = []
     assert sandbox.run(probe("count", upto=40), heard=heard.append).ok
     assert [reply["number"] for reply in heard] == list(range(40))
+
+
+def test_a_child_that_goes_on_talking_is_still_cancelled(sandbox):
+    heard = []
+
+    def slowly(reply):
+        time.sleep(0.0025)
+        heard.append(reply)
+
+    outcome = sandbox.run(probe("count", upto=1_000, pause_s=0.002), heard=slowly, cancelled=lambda: len(heard) > 20)
+    assert outcome.failure.code == "child.cancelled"
+    assert len(heard) < 800
+
+
+def test_a_listener_that_fails_leaves_no_child_and_no_folder(sandbox):
+    def failing(reply):
+        raise LookupError(reply)
+
+    before = {path.name for path in sandbox._root.iterdir()}
+    with pytest.raises(LookupError):
+        sandbox.run(probe("count", upto=1_000, pause_s=0.01), heard=failing)
+    assert not sandbox._running
+    assert {path.name for path in sandbox._root.iterdir()} <= before
 
 
 def test_a_bind_can_be_read_and_the_output_folder_is_kept(sandbox, tmp_path):

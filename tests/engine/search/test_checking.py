@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from optimizer.measure.foresight import limits_missed
@@ -50,6 +52,15 @@ def test_a_narrow_leader_gets_the_examples_that_can_prove_it() -> None:
     gate = checking.field.trials[1].gate
     assert gate is not None
     assert limits_missed(gate.measurements, gate.limits, growth=checking.examples() / GATE_EXAMPLES) == ()
+
+
+def test_a_proof_that_just_fits_takes_all_within_reach() -> None:
+    """The slack asks for more than there is: all that there is, never the usual few."""
+    checking = checking_of(199)
+    needed = checking.examples()
+    checking.terms = replace(checking.terms, sealed_available=round(needed / 1.1))
+    assert checking.is_foreseen(1)
+    assert checking.examples() == checking.reach == round(needed / 1.1)
 
 
 def test_a_leader_that_no_number_can_prove_leaves_the_question_to_the_next() -> None:

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from optimizer.search.actions import Gate, MeasureStart, RaceBlock, ScreenRound, SealedCheck
+from optimizer.search.actions import Built, Gate, MeasureStart, RaceBlock, ScreenRound, SealedCheck
 from optimizer.search.field import Known
 from optimizer.search.machine import SearchMachine
 from optimizer.search.per_bucket import bucket_effects, told_buckets
 from optimizer.search.plan import Candidate, Plan, Terms
 from optimizer.search.race import RaceEnd
+from optimizer.search.reserve import Step
 from optimizer.specs import BackendSettings, Decision, Effect, Failure, KpiTarget, PassStep, SearchSpec, TrafficShare, Verdict
 from tests.engine.search.world import CRASH, STRAY, Truth, World, candidate, machine, recipe
 
@@ -432,3 +433,42 @@ def test_a_shape_of_the_traffic_that_gets_slower_is_named_though_the_mix_wins() 
         ({"sequence": 512}, 0.25, Effect.SLOWER),
     ]
     assert any("slower at sequence=512 (25% of the calls, 1.2" in one for one in conclusion.warnings)
+
+
+def trained(*names: str) -> Candidate:
+    """A student on cleaned ground; a step behind it uses the same training."""
+    steps = tuple(PassStep(name=name) for name in names)
+    until = names.index("distillation") + 1
+    one = candidate("student", invariant=False)
+    return replace(one, recipe=replace(one.recipe, passes=steps), rewrites_arithmetic=True, training_s=60.0, trained=steps[:until])
+
+
+def test_a_training_is_charged_until_it_is_built_and_then_no_more() -> None:
+    search = machine([])
+    cleaned = replace(trained("simplify", "distillation"), training_s=0.0, trained=())
+    cleaned = replace(cleaned, recipe=replace(cleaned.recipe, passes=cleaned.recipe.passes[:1]))
+    quantized = trained("simplify", "distillation", "static_int8")
+    build_s = search.costs.of(Step.BUILD)
+    assert search._build_s(quantized) == build_s + 60.0
+    for built in (cleaned, trained("simplify", "distillation")):
+        assert search._build_s(quantized) == build_s + 60.0
+        trial = search.field.enter(built)
+        search.tell(Built(trial=trial.index, seconds=build_s, size_bytes=1))
+    assert search._build_s(quantized) == build_s
+
+
+def test_a_start_cache_is_made_for_every_setting_and_its_passes_are_built_once() -> None:
+    search = machine([])
+    plain = replace(candidate("form"), recipe=replace(recipe("form"), passes=(PassStep(name="simplify"),)))
+    trial = search.field.enter(plain)
+    search.tell(Built(trial=trial.index, seconds=3.0, size_bytes=1))
+    assert search._build_s(plain) == 0.0
+    assert search._build_s(with_cache(plain)) == search.costs.of(Step.OPEN)
+
+
+def test_one_quick_start_rules_nobody_out() -> None:
+    world = World(truths={"quick": Truth(speedup=2.0, cold_ns=50_000_000), "other": Truth(speedup=1.0, cold_ns=52_000_000)})
+    search = machine([candidate("quick"), candidate("other")], spec=SearchSpec(objective="cold_start_ms"), total_s=400.0)
+    world.run(search)
+    assert search.race is not None
+    assert {world.recipes[trial].backend for trial in search.race.finalists} == {"quick", "other"}
