@@ -36,16 +36,16 @@ def test_what_a_child_said_last_is_heard_too(sandbox):
     assert [reply["number"] for reply in heard] == list(range(40))
 
 
-def test_a_child_that_goes_on_talking_is_still_cancelled(sandbox):
+def test_a_child_that_talks_as_fast_as_one_listens_does_not_go_on_unasked(sandbox):
     heard = []
 
     def slowly(reply):
-        time.sleep(0.0025)
+        time.sleep(0.005)
         heard.append(reply)
 
-    outcome = sandbox.run(probe("count", upto=1_000, pause_s=0.002), heard=slowly, cancelled=lambda: len(heard) > 20)
-    assert outcome.failure.code == "child.cancelled"
-    assert len(heard) < 800
+    outcome = sandbox.run(probe("count", upto=600, pause_s=0.005), heard=slowly, cancelled=lambda: len(heard) > 20)
+    assert outcome.failure.code in ("child.cancelled", "child.output_invalid")
+    assert len(heard) < 300
 
 
 def test_a_listener_that_fails_leaves_no_child_and_no_folder(sandbox):
