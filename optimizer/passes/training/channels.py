@@ -17,7 +17,7 @@ import onnx
 from onnx import numpy_helper
 
 from optimizer.passes.onnx_files import constants_to_initializers, real_inputs
-from optimizer.passes.training.calls import Call, arrays_of, calls_of
+from optimizer.passes.training.calls import Call, arrays_of, calls_of, given
 
 Array = np.ndarray[Any, Any]
 Indices = np.ndarray[Any, np.dtype[np.int64]]
@@ -88,8 +88,8 @@ class _Analysis:
     """One walk over the graph; operators that it does not know lock what they touch."""
 
     def __init__(self, model: onnx.ModelProto, shapes: Shapes) -> None:
-        self.shapes = {**shapes, **{name: array.shape for name, array in arrays_of(model).items()}}
-        self.constants = set(arrays_of(model))
+        self.constants = arrays_of(model)
+        self.shapes = {**shapes, **{name: array.shape for name, array in self.constants.items()}}
         self.ties = _Ties()
         for name, shape in self.shapes.items():
             self.ties.add(name, shape)
@@ -190,12 +190,19 @@ class _Analysis:
 
     def _reduced(self, call: Call) -> None:
         """Kept axes are the same; a channel that is averaged with others cannot go."""
-        x, output, axes = call.inputs[0], call.outputs[0], call.get("axes")
-        if axes is None or not call.get("keepdims", 1):
+        x, output, axes = call.inputs[0], call.outputs[0], self._axes(call)
+        if not axes or not call.get("keepdims", 1):
             return self._unknown(call)
         reduced = {axis % self._rank(x) for axis in axes}
         self.ties.lock(x, *reduced)
         return self._same(x, output, [axis for axis in range(self._rank(x)) if axis not in reduced])
+
+    def _axes(self, call: Call) -> list[int] | None:
+        """Newer operator sets state them in an input; computed ones are not known."""
+        stated = given(call.inputs, 1)
+        if not stated:
+            return call.get("axes")  # type: ignore[no-any-return]
+        return self.constants[stated].tolist() if stated in self.constants else None
 
     def _transposed(self, call: Call) -> None:
         x, output = call.inputs[0], call.outputs[0]
@@ -329,14 +336,17 @@ def _set_groups(node: onnx.NodeProto, count: int) -> None:
 
 
 def _follow(model: onnx.ModelProto, index: int, shapes: Shapes, gone: Mapping[Axis, Indices]) -> None:
-    """Where channels go through a Reshape, its leading axes are copied and the rest is one axis (see ``_merged``): say so, in no sizes."""
+    """Where channels go through a Reshape, its leading axes are copied. One axis after them follows by itself; several keep their sizes,
+    because nothing along them may be removed (see ``_merged``).
+    """
     node = model.graph.node[index]
     x, output = shapes[node.input[0]], shapes[node.output[0]]
     if not any((node.output[0], axis) in gone for axis in range(len(output))):
         return
     kept = _kept(x, output)
+    rest = output[kept:] if len(output) > kept + 1 else [-1] * (len(output) - kept)
     name = f"{node.output[0]}_follows"
-    model.graph.initializer.append(numpy_helper.from_array(np.array([0] * kept + [-1] * (len(output) - kept), np.int64), name))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([*[0] * kept, *rest], np.int64), name))
     node.input[1] = name
 
 
