@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from optimizer.passes.onnx_files import constants_to_initializers, real_inputs
+from optimizer.passes.onnx_files import constants_to_initializers, copied, real_inputs
 from optimizer.passes.training.calls import Call, arrays_of, calls_of, given
 
 Array = np.ndarray[Any, Any]
@@ -295,38 +295,36 @@ def removed_indices(groups: Sequence[Group], removed: Removed) -> dict[Axis, Ind
 
 def silenced(model: onnx.ModelProto, groups: Sequence[Group], removed: Removed) -> onnx.ModelProto:
     """The graph as large as before in which nothing reads the removed channels: what the smaller graph must agree with."""
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)
+    silent = copied(model)
     gone = removed_indices(groups, removed)
     readers = {axis for call in calls_of(model) if (axis := read_axis(call))}
-    for tensor in copied.graph.initializer:
+    for tensor in silent.graph.initializer:
         for name, along in [one for one in gone if one[0] == tensor.name and one in readers]:
             array = numpy_helper.to_array(tensor).copy()
             array[(slice(None),) * along + (gone[name, along],)] = 0
             tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-    return copied
+    return silent
 
 
 def without_channels(model: onnx.ModelProto, shapes: Shapes, groups: Sequence[Group], removed: Removed) -> onnx.ModelProto:
     """The graph without the removed channels."""
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)
+    smaller = copied(model)
     gone = removed_indices(groups, removed)
-    arrays = arrays_of(copied)
-    for tensor in copied.graph.initializer:
+    arrays = arrays_of(smaller)
+    for tensor in smaller.graph.initializer:
         array = arrays[tensor.name]
         for axis in range(array.ndim):
             if (tensor.name, axis) in gone:
                 array = np.delete(array, gone[tensor.name, axis], axis=axis)
         if array.shape != arrays[tensor.name].shape:
             tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array), tensor.name))
-    for index, (node, call) in enumerate(zip(copied.graph.node, calls_of(copied), strict=True)):
+    for index, (node, call) in enumerate(zip(smaller.graph.node, calls_of(smaller), strict=True)):
         if call.kind == "Conv" and call.get("group", 1) > 1 and (call.inputs[0], 1) in gone:
             _set_groups(node, call.get("group") - len(gone[call.inputs[0], 1]))
         if call.kind == "Reshape":
-            _follow(copied, index, shapes, gone)
-    del copied.graph.value_info[:]
-    return copied
+            _follow(smaller, index, shapes, gone)
+    del smaller.graph.value_info[:]
+    return smaller
 
 
 def _set_groups(node: onnx.NodeProto, count: int) -> None:
@@ -358,7 +356,6 @@ def _kept(before: Sequence[int], after: Sequence[int]) -> int:
 
 def prepared(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy whose constants are initializers, as everything here expects it."""
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)
-    constants_to_initializers(copied)
-    return copied
+    model = copied(model)
+    constants_to_initializers(model)
+    return model
