@@ -11,12 +11,12 @@ from optimizer.formats.npz_reader import ArraySpec, read_npz
 from optimizer.formats.prepare import prepare
 from optimizer.formats.refusals import refusal
 from optimizer.formats.sniff import FileKind, check_name, sniff
+from optimizer.sandbox.job import Level
 
 if TYPE_CHECKING:
     from optimizer.sandbox import ChildContext
 
 LABEL = "label"
-UNPICKLING_LEVEL = "A"
 
 
 def ingest_model(context: ChildContext) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def ingest_model(context: ChildContext) -> dict[str, Any]:
         context.out_dir / "model",
         file_name=params.get("file_name") or "",
         beside=bool(params.get("beside")),
-        unpickle=context.level == UNPICKLING_LEVEL,
+        unpickle=context.level == Level.A,
     )
     card = inspect_model(prepared.entry, bindings=params.get("bindings") or {}, warnings=prepared.warnings)
     return {"card": to_jsonable(card)}

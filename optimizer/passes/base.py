@@ -23,8 +23,8 @@ class No:
     reason: str
 
 
-def _silent(_words: str) -> None:
-    """The ear of a pass that nobody listens to."""
+def unheard(_words: str) -> None:
+    """The ear of somebody who does not listen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class PassContext:
     task: TaskKind = TaskKind.GENERIC
     seed: int = 1
     checkpoints: Path | None = None
-    say: Callable[[str], None] = _silent
+    say: Callable[[str], None] = unheard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from optimizer.passes.errors import PassFailed
 
 ENTRY = "model.onnx"
 WEIGHTS = "model.onnx.data"
+STANDARD_DOMAINS = ("", "ai.onnx")
 LARGEST_FILE_BYTES = 1_900_000_000
 """Protobuf ends at 2 GiB; above this, weights go beside the graph."""
 
@@ -34,6 +35,13 @@ def save(model: onnx.ModelProto, folder: Path) -> Path:
     else:
         onnx.save(model, str(entry))
     return entry
+
+
+def copied(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A model of its own with the same content."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
 
 
 def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -67,7 +75,7 @@ def constants_to_initializers(model: onnx.ModelProto) -> int:
 
 def opset(model: onnx.ModelProto) -> int:
     """Version of the standard operator set; 0 when the model imports none."""
-    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    return next((entry.version for entry in model.opset_import if entry.domain in STANDARD_DOMAINS), 0)
 
 
 def real_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:

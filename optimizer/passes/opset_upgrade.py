@@ -10,7 +10,7 @@ from onnx import version_converter
 
 from optimizer.passes.base import No, PassContext, PassResult, Yes
 from optimizer.passes.errors import NoChange, PassFailed
-from optimizer.passes.onnx_files import load, opset, save, size_facts
+from optimizer.passes.onnx_files import copied, load, opset, save, size_facts
 from optimizer.passes.verify import verify_rewrite
 from optimizer.specs import HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep, Precision
 
@@ -57,10 +57,8 @@ class OpsetUpgrade:
 
 def converted(model: onnx.ModelProto, target: int) -> onnx.ModelProto:
     """A copy of the model in operator set ``target``. Raises ``pass.failed``."""
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)
     try:
-        return version_converter.convert_version(copied, target)
+        return version_converter.convert_version(copied(model), target)
     except Exception as error:  # the converter raises anything
         why = " ".join(str(error).split())[:200] or type(error).__name__
         raise PassFailed(

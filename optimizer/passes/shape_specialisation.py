@@ -9,7 +9,7 @@ import onnx
 
 from optimizer.passes.base import No, PassContext, PassResult, Yes
 from optimizer.passes.errors import NoChange, PassFailed
-from optimizer.passes.onnx_files import load, real_inputs, save, size_facts
+from optimizer.passes.onnx_files import copied, load, real_inputs, save, size_facts
 from optimizer.passes.verify import verify_rewrite
 from optimizer.specs import HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep, Precision
 
@@ -39,8 +39,7 @@ class ShapeSpecialisation:
 
     def apply(self, source: Path, target_dir: Path, params: dict[str, Json], context: PassContext) -> PassResult:
         model = load(source)
-        before = onnx.ModelProto()
-        before.CopyFrom(model)
+        before = copied(model)
         fixed = _fix_inputs(model, context.shapes)
         if not fixed:
             raise NoChange("Every input shape is fixed already.")

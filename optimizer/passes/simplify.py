@@ -10,7 +10,7 @@ import onnx
 
 from optimizer.passes.base import No, PassContext, PassResult, Yes
 from optimizer.passes.errors import NoChange, PassFailed
-from optimizer.passes.onnx_files import load, operators, save, size_facts
+from optimizer.passes.onnx_files import copied, load, operators, save, size_facts
 from optimizer.passes.verify import verify_rewrite
 from optimizer.specs import HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep, Precision
 
@@ -47,9 +47,7 @@ class Simplify:
 
 
 def _slim(model: onnx.ModelProto) -> onnx.ModelProto:
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)
     try:
-        return importlib.import_module("onnxslim").slim(copied)  # type: ignore[no-any-return]
+        return importlib.import_module("onnxslim").slim(copied(model))  # type: ignore[no-any-return]
     except (Exception, SystemExit) as error:  # the tool raises anything, and exits on some graphs
         raise PassFailed(f"The simplifier failed on this graph: {' '.join(str(error).split())[:300] or type(error).__name__}.") from error

@@ -10,7 +10,7 @@ import onnx
 from optimizer.passes.base import No, PassContext, PassResult, Yes
 from optimizer.passes.errors import NoChange, PassFailed
 from optimizer.passes.examples import Feeds, calibration_feeds
-from optimizer.passes.onnx_files import ENTRY, constants_to_initializers, load, operators, opset, size_facts
+from optimizer.passes.onnx_files import ENTRY, constants_to_initializers, copied, load, operators, opset, size_facts
 from optimizer.passes.opset_upgrade import converted
 from optimizer.passes.quantizer import (
     CALIBRATION_EXAMPLES,
@@ -107,8 +107,4 @@ def _quantize(model: onnx.ModelProto, entry: Path, params: dict[str, Json], exam
 
 def _modern(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy whose operator set knows per-channel scales."""
-    if opset(model) < PER_CHANNEL_OPSET:
-        return converted(model, PER_CHANNEL_OPSET)
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)
-    return copied
+    return converted(model, PER_CHANNEL_OPSET) if opset(model) < PER_CHANNEL_OPSET else copied(model)

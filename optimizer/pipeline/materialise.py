@@ -41,7 +41,7 @@ def _rewritten(recipe: Recipe, *, subject: Subject, cache: BuildCache, sandbox: 
     count = _steps_to_share(recipe)
     if not count:
         return _build(key, recipe, begun=as_uploaded(subject), subject=subject, cache=cache, sandbox=sandbox)
-    begun = materialise(replace(recipe, passes=recipe.passes[:count]), subject=subject, cache=cache, sandbox=sandbox)
+    begun = _rewritten(replace(recipe, passes=recipe.passes[:count]), subject=subject, cache=cache, sandbox=sandbox)
     return _build(key, replace(recipe, passes=recipe.passes[count:]), begun=begun, subject=subject, cache=cache, sandbox=sandbox)
 
 

@@ -11,6 +11,7 @@ from optimizer.codec import to_jsonable
 from optimizer.errors import EngineError, Side
 from optimizer.measure.inputs import InputSet
 from optimizer.measure.traffic import Bucket, open_shapes
+from optimizer.passes.base import unheard
 from optimizer.pipeline.builds import Build
 from optimizer.pipeline.evaluating import Yardstick
 from optimizer.sandbox.job import ChildFailure, ChildOutcome, Limits
@@ -21,10 +22,6 @@ from optimizer.units import GIB
 def never() -> bool:
     """The answer of somebody who never cancels."""
     return False
-
-
-def unheard(_words: str) -> None:
-    """The ear of somebody who does not listen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

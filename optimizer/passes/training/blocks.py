@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import onnx
 
+from optimizer.passes.onnx_files import copied
 from optimizer.passes.training.calls import Call, arrays_of, calls_of
 
 BRANCH_AT_MOST = 40
@@ -59,24 +60,23 @@ def _is_branch(branch: str, source: str, *, maker: Mapping[str, Call], constants
 
 def without_blocks(model: onnx.ModelProto, dropped: Sequence[Block]) -> onnx.ModelProto:
     """The graph in which each dropped block hands its source on; what nothing reads any more is gone."""
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)
+    shallower = copied(model)
     other = {block.output: block.source for block in dropped}
-    for node in copied.graph.node:
+    for node in shallower.graph.node:
         for index, name in enumerate(node.input):
             node.input[index] = _followed(name, other)
-    needed = {value.name for value in copied.graph.output}
+    needed = {value.name for value in shallower.graph.output}
     kept = []
-    for node in reversed(copied.graph.node):
+    for node in reversed(shallower.graph.node):
         if needed & set(node.output):
             kept.append(node)
             needed |= set(node.input)
     nodes = list(reversed(kept))
-    stored = [tensor for tensor in copied.graph.initializer if tensor.name in needed]
-    del copied.graph.node[:], copied.graph.initializer[:], copied.graph.value_info[:]
-    copied.graph.node.extend(nodes)
-    copied.graph.initializer.extend(stored)
-    return copied
+    stored = [tensor for tensor in shallower.graph.initializer if tensor.name in needed]
+    del shallower.graph.node[:], shallower.graph.initializer[:], shallower.graph.value_info[:]
+    shallower.graph.node.extend(nodes)
+    shallower.graph.initializer.extend(stored)
+    return shallower
 
 
 def _followed(name: str, other: Mapping[str, str]) -> str:

@@ -11,8 +11,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from optimizer.passes.errors import PassFailed
-
-STANDARD_DOMAINS = ("", "ai.onnx")
+from optimizer.passes.onnx_files import STANDARD_DOMAINS, opset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +44,7 @@ def given(inputs: Sequence[Any], index: int) -> Any:
 
 def calls_of(model: onnx.ModelProto) -> list[Call]:
     """The nodes of the main graph in order. Raises ``pass.failed`` for operators outside the standard set."""
-    version = next((entry.version for entry in model.opset_import if entry.domain in STANDARD_DOMAINS), 0)
+    version = opset(model)
     found = []
     for index, node in enumerate(model.graph.node):
         call = Call(

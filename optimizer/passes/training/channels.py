@@ -16,8 +16,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from optimizer.passes.onnx_files import constants_to_initializers, real_inputs
-from optimizer.passes.training.calls import Call, arrays_of, calls_of
+from optimizer.passes.onnx_files import constants_to_initializers, copied, real_inputs
+from optimizer.passes.training.calls import Call, arrays_of, calls_of, given
 
 Array = np.ndarray[Any, Any]
 Indices = np.ndarray[Any, np.dtype[np.int64]]
@@ -88,8 +88,8 @@ class _Analysis:
     """One walk over the graph; operators that it does not know lock what they touch."""
 
     def __init__(self, model: onnx.ModelProto, shapes: Shapes) -> None:
-        self.shapes = {**shapes, **{name: array.shape for name, array in arrays_of(model).items()}}
-        self.constants = set(arrays_of(model))
+        self.constants = arrays_of(model)
+        self.shapes = {**shapes, **{name: array.shape for name, array in self.constants.items()}}
         self.ties = _Ties()
         for name, shape in self.shapes.items():
             self.ties.add(name, shape)
@@ -190,12 +190,19 @@ class _Analysis:
 
     def _reduced(self, call: Call) -> None:
         """Kept axes are the same; a channel that is averaged with others cannot go."""
-        x, output, axes = call.inputs[0], call.outputs[0], call.get("axes")
-        if axes is None or not call.get("keepdims", 1):
+        x, output, axes = call.inputs[0], call.outputs[0], self._axes(call)
+        if not axes or not call.get("keepdims", 1):
             return self._unknown(call)
         reduced = {axis % self._rank(x) for axis in axes}
         self.ties.lock(x, *reduced)
         return self._same(x, output, [axis for axis in range(self._rank(x)) if axis not in reduced])
+
+    def _axes(self, call: Call) -> list[int] | None:
+        """Newer operator sets state them in an input; computed ones are not known."""
+        stated = given(call.inputs, 1)
+        if not stated:
+            return call.get("axes")  # type: ignore[no-any-return]
+        return self.constants[stated].tolist() if stated in self.constants else None
 
     def _transposed(self, call: Call) -> None:
         x, output = call.inputs[0], call.outputs[0]
@@ -288,38 +295,36 @@ def removed_indices(groups: Sequence[Group], removed: Removed) -> dict[Axis, Ind
 
 def silenced(model: onnx.ModelProto, groups: Sequence[Group], removed: Removed) -> onnx.ModelProto:
     """The graph as large as before in which nothing reads the removed channels: what the smaller graph must agree with."""
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)
+    silent = copied(model)
     gone = removed_indices(groups, removed)
     readers = {axis for call in calls_of(model) if (axis := read_axis(call))}
-    for tensor in copied.graph.initializer:
+    for tensor in silent.graph.initializer:
         for name, along in [one for one in gone if one[0] == tensor.name and one in readers]:
             array = numpy_helper.to_array(tensor).copy()
             array[(slice(None),) * along + (gone[name, along],)] = 0
             tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-    return copied
+    return silent
 
 
 def without_channels(model: onnx.ModelProto, shapes: Shapes, groups: Sequence[Group], removed: Removed) -> onnx.ModelProto:
     """The graph without the removed channels."""
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)
+    smaller = copied(model)
     gone = removed_indices(groups, removed)
-    arrays = arrays_of(copied)
-    for tensor in copied.graph.initializer:
+    arrays = arrays_of(smaller)
+    for tensor in smaller.graph.initializer:
         array = arrays[tensor.name]
         for axis in range(array.ndim):
             if (tensor.name, axis) in gone:
                 array = np.delete(array, gone[tensor.name, axis], axis=axis)
         if array.shape != arrays[tensor.name].shape:
             tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array), tensor.name))
-    for index, (node, call) in enumerate(zip(copied.graph.node, calls_of(copied), strict=True)):
+    for index, (node, call) in enumerate(zip(smaller.graph.node, calls_of(smaller), strict=True)):
         if call.kind == "Conv" and call.get("group", 1) > 1 and (call.inputs[0], 1) in gone:
             _set_groups(node, call.get("group") - len(gone[call.inputs[0], 1]))
         if call.kind == "Reshape":
-            _follow(copied, index, shapes, gone)
-    del copied.graph.value_info[:]
-    return copied
+            _follow(smaller, index, shapes, gone)
+    del smaller.graph.value_info[:]
+    return smaller
 
 
 def _set_groups(node: onnx.NodeProto, count: int) -> None:
@@ -329,14 +334,17 @@ def _set_groups(node: onnx.NodeProto, count: int) -> None:
 
 
 def _follow(model: onnx.ModelProto, index: int, shapes: Shapes, gone: Mapping[Axis, Indices]) -> None:
-    """Where channels go through a Reshape, its leading axes are copied and the rest is one axis (see ``_merged``): say so, in no sizes."""
+    """Where channels go through a Reshape, its leading axes are copied. One axis after them follows by itself; several keep their sizes,
+    because nothing along them may be removed (see ``_merged``).
+    """
     node = model.graph.node[index]
     x, output = shapes[node.input[0]], shapes[node.output[0]]
     if not any((node.output[0], axis) in gone for axis in range(len(output))):
         return
     kept = _kept(x, output)
+    rest = output[kept:] if len(output) > kept + 1 else [-1] * (len(output) - kept)
     name = f"{node.output[0]}_follows"
-    model.graph.initializer.append(numpy_helper.from_array(np.array([0] * kept + [-1] * (len(output) - kept), np.int64), name))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([*[0] * kept, *rest], np.int64), name))
     node.input[1] = name
 
 
@@ -348,7 +356,6 @@ def _kept(before: Sequence[int], after: Sequence[int]) -> int:
 
 def prepared(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy whose constants are initializers, as everything here expects it."""
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)
-    constants_to_initializers(copied)
-    return copied
+    model = copied(model)
+    constants_to_initializers(model)
+    return model

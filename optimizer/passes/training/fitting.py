@@ -43,10 +43,10 @@ class Terms:
     deadline_s: float
     rate: float
     seed: int
+    say: Callable[[str], None]
     steps: int = 0
     mixed: bool = False
     checkpoint: Path | None = None
-    say: Callable[[str], None] = print
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,9 +15,9 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from optimizer.passes.errors import PassFailed
-from optimizer.passes.onnx_files import constants_to_initializers, real_inputs
+from optimizer.passes.onnx_files import constants_to_initializers, copied, real_inputs
 from optimizer.passes.training.calls import Call, arrays_of, calls_of
-from optimizer.passes.training.operators import OPERATORS, straight_through
+from optimizer.passes.training.operators import OPERATORS, along, straight_through
 
 Array = np.ndarray[Any, Any]
 TRAINED_INPUTS: dict[str, tuple[int, ...]] = {
@@ -46,8 +46,7 @@ class GraphModule:
     """
 
     def __init__(self, model: onnx.ModelProto, *, narrow: bool = False, exact: Mapping[str, Array] | None = None) -> None:
-        self._model = onnx.ModelProto()
-        self._model.CopyFrom(model)
+        self._model = copied(model)
         constants_to_initializers(self._model)
         self._calls = calls_of(self._model)
         self._limit = 64 if narrow else 127
@@ -139,10 +138,7 @@ class GraphModule:
         return values
 
     def _scale(self, call: Call, like: Tensor) -> Tensor:
-        scale = self._constants[call.inputs[1]]
-        if scale.numel() == 1:
-            return scale.reshape(())
-        return scale.reshape([-1 if dim == call.get("axis", 1) % like.dim() else 1 for dim in range(like.dim())])
+        return along(call, like, self._constants[call.inputs[1]])
 
     def _whole(self, call: Call) -> tuple[Tensor, Tensor]:
         """(the stored weight's nearest whole numbers, the exact ones), in units of its scale."""
@@ -158,8 +154,7 @@ class GraphModule:
 
     def to_model(self) -> onnx.ModelProto:
         """The graph with the weights as they are now."""
-        model = onnx.ModelProto()
-        model.CopyFrom(self._model)
+        model = copied(self._model)
         quantized = {call.inputs[0]: call for call in self._stored.values()}
         for tensor in model.graph.initializer:
             if tensor.name in quantized:

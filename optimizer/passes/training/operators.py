@@ -37,6 +37,12 @@ def _ints(value: Tensor) -> list[int]:
     return [int(one) for one in value.reshape(-1).tolist()]
 
 
+def _axes(call: Call, inputs: Sequence[Any]) -> list[int] | None:
+    """Newer operator sets state them in an input."""
+    stated = given(inputs, 1)
+    return _ints(stated) if stated is not None else call.get("axes")
+
+
 # elements
 
 
@@ -110,8 +116,7 @@ def _softmax(function: Callable[..., Tensor]) -> Operator:
 def _reduction(function: Callable[..., Tensor]) -> Operator:
     def run(call: Call, inputs: Sequence[Any]) -> Tensor:
         x: Tensor = inputs[0]
-        stated = given(inputs, 1)
-        axes = _ints(stated) if stated is not None else call.get("axes")
+        axes = _axes(call, inputs)
         if not axes:
             if call.get("noop_with_empty_axes", 0):
                 return x
@@ -147,11 +152,6 @@ def _reshape(call: Call, inputs: Sequence[Any]) -> Tensor:
 def _transpose(call: Call, inputs: Sequence[Any]) -> Tensor:
     x: Tensor = inputs[0]
     return x.permute(call.get("perm") or tuple(reversed(range(x.dim()))))
-
-
-def _axes(call: Call, inputs: Sequence[Any]) -> list[int] | None:
-    stated = given(inputs, 1)
-    return _ints(stated) if stated is not None else call.get("axes")
 
 
 def _squeeze(call: Call, inputs: Sequence[Any]) -> Tensor:
@@ -249,7 +249,7 @@ def straight_through(rounded: Tensor, exact: Tensor) -> Tensor:
     return exact + (rounded - exact).detach()
 
 
-def _along(call: Call, x: Tensor, values: Tensor) -> Tensor:
+def along(call: Call, x: Tensor, values: Tensor) -> Tensor:
     """Scale or zero point, shaped to its axis of ``x``."""
     if values.numel() == 1:
         return values.reshape(())
@@ -261,16 +261,16 @@ def _quantize(call: Call, inputs: Sequence[Any]) -> Tensor:
     x, scale = inputs[0], inputs[1]
     zero = given(inputs, 2)
     low, high = LIMITS[torch.uint8 if zero is None else zero.dtype]
-    exact = x / _along(call, x, scale)
-    offset = 0.0 if zero is None else _along(call, x, zero).to(x.dtype)
+    exact = x / along(call, x, scale)
+    offset = 0.0 if zero is None else along(call, x, zero).to(x.dtype)
     return (straight_through(torch.round(exact), exact) + offset).clamp(low, high)
 
 
 def _dequantize(call: Call, inputs: Sequence[Any]) -> Tensor:
     x, scale = inputs[0], inputs[1]
     zero = given(inputs, 2)
-    offset = 0.0 if zero is None else _along(call, x, zero).to(scale.dtype)
-    found: Tensor = (x.to(scale.dtype) - offset) * _along(call, x, scale)
+    offset = 0.0 if zero is None else along(call, x, zero).to(scale.dtype)
+    found: Tensor = (x.to(scale.dtype) - offset) * along(call, x, scale)
     return found
 
 

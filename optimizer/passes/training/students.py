@@ -22,7 +22,7 @@ from optimizer.passes.training.blocks import residual_blocks, without_blocks
 from optimizer.passes.training.budgeting import by_worth, evenly, operations
 from optimizer.passes.training.calls import arrays_of, calls_of
 from optimizer.passes.training.channels import channel_groups, prepared, read_axis, silenced, without_channels
-from optimizer.passes.training.data import Material, training_material
+from optimizer.passes.training.data import Array, Material, training_material
 from optimizer.passes.training.fitting import Fitted, Terms, fit, resumed
 from optimizer.passes.training.losses import Objective, scores_output
 from optimizer.passes.training.module import GraphModule, as_tensors, run_batch
@@ -121,11 +121,14 @@ def _checked_outputs(teacher: GraphModule, source: Path, material: Material, con
 
 def _usable(material: Material, objective: Objective, outputs: Sequence[torch.Tensor]) -> Material:
     """Without labels where they say nothing about the scores."""
-    labels = material.training.labels
     classes = 0 if objective.scores is None else outputs[objective.scores].shape[-1]
-    if labels is not None and len(labels) and labels.min() >= 0 and labels.max() < classes:
+    if all(_are_classes(part.labels, classes) for part in (material.training, material.validation)):
         return material
     return Material(training=replace(material.training, labels=None), validation=replace(material.validation, labels=None))
+
+
+def _are_classes(labels: Array | None, classes: int) -> bool:
+    return labels is not None and len(labels) > 0 and bool(labels.min() >= 0 and labels.max() < classes)
 
 
 def smaller_by_worth(studio: Studio, *, kept: float) -> onnx.ModelProto:

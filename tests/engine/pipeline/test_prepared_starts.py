@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,10 @@ from optimizer.measure.input_files import write_arrays
 from optimizer.measure.inputs import InputSet
 from optimizer.measure.traffic import Bucket
 from optimizer.pipeline import BuildCache, Pace, Subject, materialise, run_start
+from optimizer.pipeline.materialise import key_of
 from optimizer.sandbox import Sandbox
-from optimizer.specs import BackendSettings, InputSource, Recipe
-from tests.samples import save, value
+from optimizer.specs import BackendSettings, InputSource, PassStep, Recipe
+from tests.samples import mlp, save, value
 
 TRAFFIC = tuple(Bucket(share=0.5, shapes={"x": (1, size)}) for size in (8, 16))
 PACE = Pace(block_s=0.05, min_iterations=30)
@@ -58,3 +60,23 @@ def test_a_build_carries_what_its_starts_use(tmp_path: Path, sandbox: Sandbox, b
     assert start.facts["start_cache"] == "used"
     assert (start.buckets is None) is not bool(buckets)
     assert not (asked.model_dir / "start-cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("cached", "sheets"), [(True, ["distillation", "static_int8", "start_cache"]), (False, ["distillation", "static_int8"])]
+)
+def test_what_a_training_shares_is_not_prepared_for_starts(tmp_path: Path, sandbox: Sandbox, cached: bool, sheets: list[str]) -> None:
+    asked = subject(tmp_path)
+    asked = replace(asked, calibration=asked.inputs)
+    steps = (PassStep(name="distillation"), PassStep(name="static_int8", params={"activation": "uint8"}))
+    recipe = Recipe(backend="onnxruntime", settings=BackendSettings(threads=1, cached=cached), passes=steps)
+    cache = BuildCache(tmp_path / "builds")
+    (tmp_path / "student").mkdir()
+    student = mlp(tmp_path / "student" / "model.onnx")
+    cache.store(
+        key_of(replace(recipe, passes=steps[:1]), asked), produced=student.parent, entry=student.name, card=inspect_model(student),
+        facts=[{"pass": "distillation"}],
+    )  # fmt: skip
+    build = materialise(recipe, subject=asked, cache=cache, sandbox=sandbox)
+    assert [sheet["pass"] for sheet in build.facts] == sheets
+    assert (build.folder / "start-cache").is_dir() is cached

@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 from optimizer.passes.training.blocks import residual_blocks, without_blocks
 from optimizer.passes.training.budgeting import by_worth, evenly, operations
 from optimizer.passes.training.channels import Group, channel_groups, prepared, silenced, without_channels
+from optimizer.passes.verify import plain_session
 from optimizer.rounding import agrees_to_rounding
 from tests import samples
 from tests.engine.torch import networks
@@ -106,6 +107,70 @@ def test_sizes_written_into_a_reshape_follow(target: list[int]) -> None:
     assert [len(indices) for indices in groups[0].members["t", 1]] == [2] * 6
     smaller = without_channels(model, shapes, groups, [[0, 4]])
     assert agrees_to_rounding(run(silenced(model, groups, [[0, 4]]), x)[0], run(smaller, x)[0])
+
+
+def last_stage(*nodes: onnx.NodeProto, opset: int, **stored: np.ndarray[Any, Any]) -> onnx.ModelProto:
+    """Convolution of ``x`` to ``c`` [1, 6, 6, 6], these nodes from there to ``p`` [1, 6, 1, 1], flattening, product."""
+    weights = {
+        "w": np.random.default_rng(0).normal(size=(6, 1, 3, 3)).astype(np.float32),
+        "g": np.random.default_rng(1).normal(size=(6, 4)).astype(np.float32),
+    }
+    whole = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        *nodes,
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("MatMul", ["f", "g"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        whole, "g", [samples.value("x", (1, 1, 8, 8))], [samples.value("y", [1, 4])],
+        [numpy_helper.from_array(array, name) for name, array in {**weights, **stored}.items()],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+
+
+def check_pruning(model: onnx.ModelProto, path: Path) -> None:
+    """Its six channels hang together; without two of them ONNX Runtime gives what the graph gives that ignores them."""
+    x = networks.pictures(1)[0]
+    shapes = seen_shapes(model, x)
+    groups = channel_groups(model, shapes)
+    assert [group.count for group in groups] == [6]
+    smaller = without_channels(model, shapes, groups, [[0, 4]])
+    onnx.save(smaller, path)
+    assert agrees_to_rounding(run(silenced(model, groups, [[0, 4]]), x)[0], plain_session(path).run(None, {"x": x})[0])
+
+
+@pytest.mark.parametrize("opset", [17, 18])
+def test_a_mean_over_space_keeps_its_channels_apart(tmp_path: Path, opset: int) -> None:
+    space = np.array([2, 3], np.int64)
+    if opset == 17:
+        model = last_stage(helper.make_node("ReduceMean", ["c"], ["p"], axes=space), opset=opset)
+    else:
+        model = last_stage(helper.make_node("ReduceMean", ["c", "space"], ["p"]), opset=opset, space=space)
+    check_pruning(model, tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize(
+    ("axes", "over", "features"),
+    [([1, 2], "axes", 6), ([], "axes", 1), ([2, 3], "computed", 6)],
+    ids=["over channels", "over all", "computed"],
+)
+def test_a_mean_that_may_be_over_channels_holds_them(axes: list[int], over: str, features: int) -> None:
+    model = last_stage(
+        helper.make_node("Identity", ["axes"], ["computed"]),
+        helper.make_node("ReduceMean", ["c", over], ["p"]),
+        opset=18, axes=np.array(axes, np.int64), g=np.ones((features, 4), np.float32),
+    )  # fmt: skip
+    assert channel_groups(model, seen_shapes(model, networks.pictures(1)[0])) == []
+
+
+def test_space_that_is_unfolded_after_the_channels_keeps_its_sizes(tmp_path: Path) -> None:
+    model = last_stage(
+        helper.make_node("Reshape", ["c", "row"], ["r"]),
+        helper.make_node("Reshape", ["r", "square"], ["s"]),
+        helper.make_node("GlobalAveragePool", ["s"], ["p"]),
+        opset=17, row=np.array([1, 6, 36], np.int64), square=np.array([1, 6, 6, 6], np.int64),
+    )  # fmt: skip
+    check_pruning(model, tmp_path / "m.onnx")
 
 
 def test_channels_that_are_divided_into_heads_stay() -> None:

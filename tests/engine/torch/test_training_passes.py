@@ -14,6 +14,7 @@ from optimizer.conformance.test_passes import MODELS
 from optimizer.errors import InputError
 from optimizer.passes import PASSES, No, Yes
 from optimizer.passes.base import PassContext
+from optimizer.passes.training.data import training_material
 from optimizer.specs import PassNeeds, TaskKind
 from tests.engine.passes import models
 from tests.engine.passes.models import HOST as WITHOUT_TORCH
@@ -196,3 +197,15 @@ def test_labels_that_are_no_classes_are_left_out(model: Path, context: PassConte
     folder.mkdir()
     np.savez(folder / "inputs.npz", x=networks.pictures(240), label=np.full(240, networks.CLASSES))
     assert apply("distillation", model, tmp_path / "out", replace(context, training=folder)).facts["labels"] is False
+
+
+@pytest.mark.parametrize("part", ["training", "validation"])
+@pytest.mark.parametrize("stray", [-1, networks.CLASSES])
+def test_one_label_that_is_no_class_leaves_out_all(model: Path, context: PassContext, tmp_path: Path, part: str, stray: int) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    np.savez(folder / "inputs.npz", x=networks.pictures(240), label=np.arange(240))
+    odd = replace(context, training=folder)
+    spoilt = getattr(training_material(odd), part).labels[0]
+    np.savez(folder / "inputs.npz", x=networks.pictures(240), label=np.where(np.arange(240) == spoilt, stray, 0))
+    assert apply("distillation", model, tmp_path / "out", odd).facts["labels"] is False
