@@ -18,9 +18,11 @@ from optimizer.measure.batches import batched_shapes, in_batches
 from optimizer.measure.bucketed import BucketedSession
 from optimizer.measure.harness import WINDOW_CALLS, Call, StreamPlan, draw_order, measure, run_stream, warm_up
 from optimizer.measure.parallel import Crew, run_parallel, window
+from optimizer.measure.throughput import start_throughput
 from optimizer.measure.traffic import Bucket, groups_of, open_shapes, pools
 from optimizer.sandbox.context import ChildContext
 from optimizer.specs import BackendSettings, Precision
+from optimizer.units import NS_PER_S
 
 ROUND_SAMPLES_SENT = 2000
 SETTLE_FRACTION = 0.1
@@ -122,8 +124,8 @@ def parallel_round(opened: Opened, plan: StreamPlan, *, seconds: float) -> dict[
         window(crew, replace(measured, measure_s=SETTLE_FRACTION * seconds, min_iterations=1), clock=time.perf_counter_ns)
         rows = window(crew, measured, clock=time.perf_counter_ns)
     durations = rows[:, 1] - rows[:, 0]
-    per_item_ns = float(rows[-1, 1] - rows[0, 1]) / ((len(rows) - 1) * opened.items)
-    return _told(durations, item_ns=per_item_ns)
+    per_s = start_throughput(rows, batch=opened.items, in_flight=len(opened.calls))
+    return _told(durations, item_ns=NS_PER_S / per_s)
 
 
 def one_round(call: Call, order: list[int], *, seconds: float, items: int = 1) -> dict[str, Any]:
