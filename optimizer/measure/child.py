@@ -52,7 +52,7 @@ class Opened:
 
 def stream(context: ChildContext) -> dict[str, Any]:
     """One fresh start. Binds ``model`` (folder), ``inputs`` (folder); params ``entry backend settings shapes indices seed block_s
-    min_iterations max_s``. Writes ``samples.npy`` int64 ``[n, 2]`` (issued, completed).
+    min_iterations percentile_calls max_s``. Writes ``samples.npy`` int64 ``[n, 2]`` (issued, completed).
     """
     opened = open_model(context)
     plan = plan_of(context.params, inputs=opened.inputs, items=opened.items, groups=opened.groups)
@@ -222,15 +222,16 @@ def read_feeds(context: ChildContext, *, names: list[str], indices: list[int]) -
 
 
 def plan_of(params: dict[str, Any], *, inputs: int, items: int = 1, groups: tuple[tuple[int, float], ...] = ()) -> StreamPlan:
-    """The stream's plan; ``min_iterations`` counts examples, of which a call takes ``items``."""
-    calls = int(params.get("min_iterations", 30))
+    """The stream's plan; ``min_iterations`` counts examples, of which a call takes ``items``; ``percentile_calls`` counts calls."""
+    examples = int(params.get("min_iterations", 30))
+    calls = examples if items == 1 else max(LEAST_BATCHES, math.ceil(examples / items))
     least = WINDOW_CALLS if items == 1 else max(LEAST_WINDOW_BATCHES, math.ceil(WINDOW_CALLS / items))
     return StreamPlan(
         inputs=inputs,
         groups=groups,
         seed=int(params["seed"]),
         measure_s=float(params.get("block_s", 1.0)),
-        min_iterations=calls if items == 1 else max(LEAST_BATCHES, math.ceil(calls / items)),
+        min_iterations=max(calls, int(params.get("percentile_calls", 0))),
         window_calls=max(least, MIXED_WINDOW_CALLS if groups else 0),
         max_s=float(params.get("max_s", 20.0)),
         warmup_max_s=float(params.get("warmup_max_s", 10.0)),
