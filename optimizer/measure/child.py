@@ -56,10 +56,10 @@ def stream(context: ChildContext) -> dict[str, Any]:
     """
     opened = open_model(context)
     plan = plan_of(context.params, inputs=opened.inputs, items=opened.items, groups=opened.groups)
-    result = run_stream(opened.calls[0], plan) if len(opened.calls) == 1 else run_parallel(opened.calls, plan)
+    order = draw_order(plan)
+    result = run_stream(opened.calls[0], plan, order=order) if len(opened.calls) == 1 else run_parallel(opened.calls, plan)
     np.save(context.out_dir / "samples.npy", np.stack([result.issued_ns, result.completed_ns], axis=1))
     if plan.groups:
-        order = draw_order(plan)
         numbers = [order[index % len(order)] for index in range(len(result.issued_ns))]
         np.save(context.out_dir / "buckets.npy", groups_of(numbers, plan.groups))
     facts = opened.session.facts()
@@ -87,7 +87,8 @@ def hold(context: ChildContext) -> dict[str, Any]:
     """
     opened = open_model(context)
     plan = plan_of(context.params, inputs=opened.inputs, items=opened.items, groups=opened.groups)
-    gate, _, typical_ns = warm_up(opened.calls[0], plan, clock=time.perf_counter_ns)
+    order, rounds = draw_order(plan), 0
+    gate, _, typical_ns = warm_up(opened.calls[0], plan, order=order, clock=time.perf_counter_ns)
     context.reply(
         {
             "load_ns": opened.load_ns,
@@ -98,7 +99,6 @@ def hold(context: ChildContext) -> dict[str, Any]:
             "facts": opened.session.facts(),
         }
     )
-    order, rounds = draw_order(plan), 0
     gc.collect()
     gc.disable()
     for command in context.commands():
