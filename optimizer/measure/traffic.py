@@ -33,8 +33,10 @@ def buckets_of(card: ModelCard, spec: SearchSpec) -> tuple[Bucket, ...]:
 
     Raises InputError ``traffic.batch`` and those of ``bound_shapes``.
     """
-    total = sum(one.weight for one in spec.traffic)
-    buckets = tuple(Bucket(share=one.weight / total, shapes=bound_shapes(card, {**spec.bindings, **one.bindings})) for one in spec.traffic)
+    buckets = tuple(
+        Bucket(share=share, shapes=bound_shapes(card, {**spec.bindings, **one.bindings}))
+        for one, share in zip(spec.traffic, spec.shares, strict=True)
+    )
     for name in buckets[0].shapes if buckets else ():
         if len({one.shapes[name][:1] for one in buckets}) > 1:
             raise InputError(
