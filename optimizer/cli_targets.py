@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from optimizer.errors import InputError
+from optimizer.formats.bindings import matching_symbol
 from optimizer.kpis import KPIS, Kpi, kpi
 from optimizer.specs import KpiTarget, Operator
 
@@ -43,12 +44,7 @@ def parse_binding(text: str, symbols: tuple[str, ...]) -> tuple[str, int]:
     found = BINDING.match(text)
     if found is None:
         raise InputError("binding.syntax", f"{text!r} is no binding; write NAME=SIZE, such as sequence_length=128.")
-    symbol = found["symbol"]
-    matching = [symbol] if symbol in symbols else [one for one in symbols if symbol.lower() in one.lower()]
-    if len(matching) != 1:
-        listed = ", ".join(symbols) or "none"
-        raise InputError("input.refused", f"{symbol!r} names {len(matching)} of the model's open dimensions; it has: {listed}.")
-    return matching[0], int(found["size"])
+    return matching_symbol(found["symbol"], symbols), int(found["size"])
 
 
 def _metric(name: str) -> Kpi:

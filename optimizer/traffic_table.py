@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from optimizer.cli_targets import parse_binding
 from optimizer.codec import from_jsonable
 from optimizer.errors import InputError
+from optimizer.formats.bindings import matching_symbol
 from optimizer.specs import TrafficShare, check_traffic
 from optimizer.units import MIB
 
@@ -52,9 +52,7 @@ def traffic_text(traffic: Sequence[TrafficShare]) -> str:
 
 def resolved(traffic: Sequence[TrafficShare], symbols: tuple[str, ...]) -> tuple[TrafficShare, ...]:
     """With the model's own names of its open dimensions. Raises InputError ``input.refused``."""
-    return tuple(
-        replace(one, bindings=dict(parse_binding(f"{name}={size}", symbols) for name, size in one.bindings.items())) for one in traffic
-    )
+    return tuple(replace(one, bindings={matching_symbol(name, symbols): size for name, size in one.bindings.items()}) for one in traffic)
 
 
 def _from_json(text: str, source: str) -> tuple[TrafficShare, ...]:

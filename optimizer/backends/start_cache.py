@@ -76,10 +76,10 @@ def find(artifact: Path, here: Mapping[str, Any]) -> Found:
 
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """Digest of the processor's model and instruction sets; elsewhere than on Linux of what the standard library knows."""
-    told = [platform.machine(), platform.processor()]
+    told = ("model name", "flags", "Features", "CPU part")
     try:
-        first = cpuinfo.read_text().partition("\n\n")[0]
+        first = cpuinfo.read_text(encoding="utf-8").partition("\n\n")[0]
+        facts = sorted(line for line in first.splitlines() if line.partition(":")[0].strip() in told)
     except OSError:
-        first = ""
-    told += sorted(line for line in first.splitlines() if line.partition(":")[0].strip() in ("model name", "flags", "Features", "CPU part"))
-    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:32]
+        facts = [platform.processor()]
+    return hashlib.sha256("\n".join([platform.machine(), *facts]).encode()).hexdigest()[:32]

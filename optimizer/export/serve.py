@@ -86,12 +86,17 @@ class Model:
         if count == 0 or any(len(array) != count for array in given):
             raise ValueError("every input holds the same number of examples along its first axis, at least one")
         calls = [[filled(array[first : first + rows], rows) for array in given] for first in range(0, count, rows)]
-        return [np.concatenate(parts)[:count] for parts in zip(*self._pool.map(self._run, calls), strict=True)]
+        return [first_of(parts, count, rows=rows) for parts in zip(*self._pool.map(self._run, calls), strict=True)]
 
 
 def filled(array: Any, rows: int) -> Any:
     """The array with its last row repeated up to this many."""
     return array if len(array) == rows else np.concatenate([array, np.repeat(array[-1:], rows - len(array), axis=0)])
+
+
+def first_of(parts: Any, count: int, *, rows: int) -> Any:
+    """One output of the first ``count`` examples, from calls of ``rows`` examples each; an example may have several rows of it."""
+    return np.concatenate(parts)[: count * len(parts[0]) // rows]
 
 
 def open_onnxruntime(path: Path, described: dict[str, Any]) -> list[Any]:
@@ -174,15 +179,15 @@ def start_cache(path: Path, described: dict[str, Any], *, runtime: str, settings
     return file if described["start_cache_used"] else None
 
 
-def processor() -> str:
-    """Digest of the processor's model and instruction sets."""
-    told = [platform.machine(), platform.processor()]
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Digest of the processor's model and instruction sets; elsewhere than on Linux of what the standard library knows."""
+    told = ("model name", "flags", "Features", "CPU part")
     try:
-        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
+        first = cpuinfo.read_text(encoding="utf-8").partition("\n\n")[0]
+        facts = sorted(line for line in first.splitlines() if line.partition(":")[0].strip() in told)
     except OSError:
-        first = ""
-    told += sorted(line for line in first.splitlines() if line.partition(":")[0].strip() in ("model name", "flags", "Features", "CPU part"))
-    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:32]
+        facts = [platform.processor()]
+    return hashlib.sha256("\n".join([platform.machine(), *facts]).encode()).hexdigest()[:32]
 
 
 def plain(array: Any) -> Any:

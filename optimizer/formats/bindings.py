@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from optimizer.errors import InputError
 from optimizer.formats.ocr import ocr_stage
@@ -30,6 +30,16 @@ def anonymous(dim: int | str | None) -> bool:
 def named_dims(name: str, dims: tuple[int | str | None, ...]) -> tuple[int | str | None, ...]:
     """Dims of an input, where those without a name get the one of their place: ``x[2]``."""
     return tuple(f"{name}[{axis}]" if anonymous(dim) else dim for axis, dim in enumerate(dims))
+
+
+def matching_symbol(name: str, symbols: Sequence[str]) -> str:
+    """The symbol of that name, or the only one whose name contains it. Raises InputError ``input.refused``."""
+    wanted = name.strip()
+    matching = [wanted] if wanted in symbols else [one for one in symbols if wanted and wanted.lower() in one.lower()]
+    if len(matching) != 1:
+        listed = ", ".join(symbols) or "none"
+        raise InputError("input.refused", f"{wanted!r} names {len(matching)} of the model's open dimensions; it has: {listed}.")
+    return matching[0]
 
 
 def bound_shapes(card: ModelCard, bindings: Mapping[str, int]) -> dict[str, tuple[int, ...]]:

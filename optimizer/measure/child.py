@@ -18,9 +18,11 @@ from optimizer.measure.batches import batched_shapes, in_batches
 from optimizer.measure.bucketed import BucketedSession
 from optimizer.measure.harness import WINDOW_CALLS, Call, StreamPlan, draw_order, measure, run_stream, warm_up
 from optimizer.measure.parallel import Crew, run_parallel, window
+from optimizer.measure.throughput import start_throughput
 from optimizer.measure.traffic import Bucket, groups_of, open_shapes, pools
 from optimizer.sandbox.context import ChildContext
 from optimizer.specs import BackendSettings, Precision
+from optimizer.units import NS_PER_S
 
 ROUND_SAMPLES_SENT = 2000
 SETTLE_FRACTION = 0.1
@@ -50,14 +52,14 @@ class Opened:
 
 def stream(context: ChildContext) -> dict[str, Any]:
     """One fresh start. Binds ``model`` (folder), ``inputs`` (folder); params ``entry backend settings shapes indices seed block_s
-    min_iterations max_s``. Writes ``samples.npy`` int64 ``[n, 2]`` (issued, completed).
+    min_iterations percentile_calls max_s``. Writes ``samples.npy`` int64 ``[n, 2]`` (issued, completed).
     """
     opened = open_model(context)
     plan = plan_of(context.params, inputs=opened.inputs, items=opened.items, groups=opened.groups)
-    result = run_stream(opened.calls[0], plan) if len(opened.calls) == 1 else run_parallel(opened.calls, plan)
+    order = draw_order(plan)
+    result = run_stream(opened.calls[0], plan, order=order) if len(opened.calls) == 1 else run_parallel(opened.calls, plan)
     np.save(context.out_dir / "samples.npy", np.stack([result.issued_ns, result.completed_ns], axis=1))
     if plan.groups:
-        order = draw_order(plan)
         numbers = [order[index % len(order)] for index in range(len(result.issued_ns))]
         np.save(context.out_dir / "buckets.npy", groups_of(numbers, plan.groups))
     facts = opened.session.facts()
@@ -85,7 +87,8 @@ def hold(context: ChildContext) -> dict[str, Any]:
     """
     opened = open_model(context)
     plan = plan_of(context.params, inputs=opened.inputs, items=opened.items, groups=opened.groups)
-    gate, _, typical_ns = warm_up(opened.calls[0], plan, clock=time.perf_counter_ns)
+    order, rounds = draw_order(plan), 0
+    gate, _, typical_ns = warm_up(opened.calls[0], plan, order=order, clock=time.perf_counter_ns)
     context.reply(
         {
             "load_ns": opened.load_ns,
@@ -96,7 +99,6 @@ def hold(context: ChildContext) -> dict[str, Any]:
             "facts": opened.session.facts(),
         }
     )
-    order, rounds = draw_order(plan), 0
     gc.collect()
     gc.disable()
     for command in context.commands():
@@ -122,8 +124,8 @@ def parallel_round(opened: Opened, plan: StreamPlan, *, seconds: float) -> dict[
         window(crew, replace(measured, measure_s=SETTLE_FRACTION * seconds, min_iterations=1), clock=time.perf_counter_ns)
         rows = window(crew, measured, clock=time.perf_counter_ns)
     durations = rows[:, 1] - rows[:, 0]
-    per_item_ns = float(rows[-1, 1] - rows[0, 1]) / ((len(rows) - 1) * opened.items)
-    return _told(durations, item_ns=per_item_ns)
+    per_s = start_throughput(rows, batch=opened.items, in_flight=len(opened.calls))
+    return _told(durations, item_ns=NS_PER_S / per_s)
 
 
 def one_round(call: Call, order: list[int], *, seconds: float, items: int = 1) -> dict[str, Any]:
@@ -220,15 +222,16 @@ def read_feeds(context: ChildContext, *, names: list[str], indices: list[int]) -
 
 
 def plan_of(params: dict[str, Any], *, inputs: int, items: int = 1, groups: tuple[tuple[int, float], ...] = ()) -> StreamPlan:
-    """The stream's plan; ``min_iterations`` counts examples, of which a call takes ``items``."""
-    calls = int(params.get("min_iterations", 30))
+    """The stream's plan; ``min_iterations`` counts examples, of which a call takes ``items``; ``percentile_calls`` counts calls."""
+    examples = int(params.get("min_iterations", 30))
+    calls = examples if items == 1 else max(LEAST_BATCHES, math.ceil(examples / items))
     least = WINDOW_CALLS if items == 1 else max(LEAST_WINDOW_BATCHES, math.ceil(WINDOW_CALLS / items))
     return StreamPlan(
         inputs=inputs,
         groups=groups,
         seed=int(params["seed"]),
         measure_s=float(params.get("block_s", 1.0)),
-        min_iterations=calls if items == 1 else max(LEAST_BATCHES, math.ceil(calls / items)),
+        min_iterations=max(calls, int(params.get("percentile_calls", 0))),
         window_calls=max(least, MIXED_WINDOW_CALLS if groups else 0),
         max_s=float(params.get("max_s", 20.0)),
         warmup_max_s=float(params.get("warmup_max_s", 10.0)),

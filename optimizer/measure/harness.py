@@ -64,11 +64,14 @@ class Stream:
         return float(np.median(self.completed_ns - self.issued_ns)) / self.calls_per_sample
 
 
-def run_stream(call: Call, plan: StreamPlan, *, clock: Clock = time.perf_counter_ns) -> Stream:
-    """Warm ``call`` (given an input number) up through the gate, then measure it with the garbage collector off."""
+def run_stream(call: Call, plan: StreamPlan, *, order: Sequence[int] = (), clock: Clock = time.perf_counter_ns) -> Stream:
+    """Warm ``call`` (given an input number) up through the gate, then measure it with the garbage collector off.
+
+    ``order`` is what ``draw_order`` gives for this plan, where the caller already has it. Nothing is drawn once the gate is open.
+    """
+    order = order or draw_order(plan)
     overhead = timer_overhead_ns(clock)
-    gate, warmup_calls, typical_ns = warm_up(call, plan, clock=clock)
-    order = draw_order(plan)
+    gate, warmup_calls, typical_ns = warm_up(call, plan, order=order, clock=clock)
     per_sample = 1 if plan.groups else calls_per_sample(typical_ns, overhead_ns=overhead)
     gc.collect()
     gc.disable()
@@ -92,10 +95,13 @@ def timer_overhead_ns(clock: Clock) -> int:
     return max(1, round(median(after - before for before, after in pairwise(readings))))
 
 
-def warm_up(call: Call, plan: StreamPlan, *, clock: Clock) -> tuple[ThreeWindowGate, int, float]:
-    """Call until the gate opens or its time is over; returns the gate, the calls made and the median of the last ones in ns."""
+def warm_up(call: Call, plan: StreamPlan, *, order: Sequence[int], clock: Clock) -> tuple[ThreeWindowGate, int, float]:
+    """Call until the gate opens or its time is over; returns the gate, the calls made and the median of the last ones in ns.
+
+    A mix is warmed up in the ``order`` in which it is measured, inputs of one shape in another.
+    """
     gate = ThreeWindowGate(window_ns=round(plan.window_s * NS_PER_S), min_calls=plan.window_calls)
-    order = np.random.default_rng([plan.seed, 1]).integers(0, plan.inputs, ORDER_LENGTH).tolist() if not plan.groups else draw_order(plan)
+    order = order if plan.groups else np.random.default_rng([plan.seed, 1]).integers(0, plan.inputs, ORDER_LENGTH).tolist()
     until = clock() + round(plan.warmup_max_s * NS_PER_S)
     durations: list[int] = []
     while True:

@@ -15,10 +15,10 @@ import numpy as np
 
 from optimizer.measure.harness import ORDER_LENGTH, SAMPLES_MOST, Call, Clock, Stream, StreamPlan, timer_overhead_ns
 from optimizer.measure.steady import ThreeWindowGate, Window
+from optimizer.measure.throughput import least_rows
 from optimizer.units import NS_PER_S
 
 POLL_S = 0.01
-LEAST_ROWS = 2
 Array = np.ndarray[Any, Any]
 
 
@@ -112,15 +112,16 @@ def run_parallel(calls: Sequence[Call], plan: StreamPlan, *, clock: Clock = time
 
 
 def window(crew: Crew, plan: StreamPlan, *, clock: Clock) -> Array:
-    """Rows that complete from now on until the plan is met; at least two, whatever they take."""
+    """Rows that complete from now on until the plan is met; at least what a rate needs, whatever they take."""
     since, begin = crew.counts, clock()
+    least = least_rows(len(since))
     enough, cap = begin + round(plan.measure_s * NS_PER_S), begin + round(plan.max_s * NS_PER_S)
     while True:
         time.sleep(POLL_S)
         crew.check()
         now, done = clock(), sum(crew.counts) - sum(since)
         is_met = now >= enough and done >= plan.min_iterations
-        if done >= LEAST_ROWS and (is_met or now >= cap or done >= SAMPLES_MOST):
+        if done >= least and (is_met or now >= cap or done >= SAMPLES_MOST):
             return crew.rows(since)[:SAMPLES_MOST]
 
 

@@ -22,8 +22,9 @@ from optimizer.measure.percentile import (
     percentile_interval,
 )
 from optimizer.measure.proportions import examples_to_prove, tango, wilson
+from optimizer.measure.throughput import start_throughput
 from optimizer.specs import Measurement, Validity
-from optimizer.units import NS_PER_MS, NS_PER_S
+from optimizer.units import NS_PER_MS
 
 __all__ = [
     "Estimate",
@@ -61,7 +62,7 @@ def latency_measurements(
 ) -> tuple[Measurement, ...]:
     """p50, p90, p95, p99, mean and throughput of equally measured fresh starts.
 
-    Each start is either durations in ns, shape [n], or (issued_ns, completed_ns), shape [n, 2], in time order.
+    Each start is either durations in ns, shape [n], or (issued_ns, completed_ns), shape [n, 2], in order of completion.
     A row covers ``calls_per_sample`` calls of ``batch`` items, ``in_flight`` at once; grouped calls give means only, so that their percentiles
     are *not measured*. Below its floor a percentile reads "slowest of n" (``INSUFFICIENT_SAMPLES``); failed calls are +inf.
     """
@@ -113,21 +114,6 @@ def durations_ns(start: Samples) -> Samples:
     """Duration of every sample of a start, shape [n]."""
     rows = np.asarray(start)
     return rows if rows.ndim == 1 else rows[:, 1] - rows[:, 0]
-
-
-def start_throughput(start: Samples, *, batch: int = 1, calls_per_sample: int = 1, in_flight: int = 1) -> float:
-    """Completed inferences per steady second of one start; a batch of 8 counts 8.
-
-    With several requests in flight the seconds run from the first completion to the last, all others of which fell in between:
-    at either end every request was busy, so nothing half done is counted or lost.
-    """
-    rows = np.asarray(start)
-    items = calls_per_sample * batch * NS_PER_S
-    if rows.ndim == 1:
-        return len(rows) * items / float(np.sum(rows))
-    if in_flight == 1 or len(rows) == 1:
-        return len(rows) * items / float(rows[-1, 1] - rows[0, 0])
-    return (len(rows) - 1) * items / float(rows[-1, 1] - rows[0, 1])
 
 
 def _grouped(name: str, *, n: int, starts: int) -> Measurement:

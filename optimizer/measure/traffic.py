@@ -33,8 +33,10 @@ def buckets_of(card: ModelCard, spec: SearchSpec) -> tuple[Bucket, ...]:
 
     Raises InputError ``traffic.batch`` and those of ``bound_shapes``.
     """
-    total = sum(one.weight for one in spec.traffic)
-    buckets = tuple(Bucket(share=one.weight / total, shapes=bound_shapes(card, {**spec.bindings, **one.bindings})) for one in spec.traffic)
+    buckets = tuple(
+        Bucket(share=share, shapes=bound_shapes(card, {**spec.bindings, **one.bindings}))
+        for one, share in zip(spec.traffic, spec.shares, strict=True)
+    )
     for name in buckets[0].shapes if buckets else ():
         if len({one.shapes[name][:1] for one in buckets}) > 1:
             raise InputError(
@@ -89,11 +91,11 @@ def pools(examples: Sequence[Example], buckets: Sequence[Bucket]) -> list[list[d
 
 def in_turns(shares: Sequence[float], length: int) -> list[int]:
     """Bucket numbers such that every stretch holds each as often as its share says, to within one (smooth weighted round robin)."""
-    credit = np.zeros(len(shares))
+    credit, numbers = [0.0] * len(shares), range(len(shares))
     order = []
     for _ in range(length):
-        credit += shares
-        best = int(np.argmax(credit))
+        credit = [had + share for had, share in zip(credit, shares, strict=True)]
+        best = max(numbers, key=credit.__getitem__)
         credit[best] -= 1
         order.append(best)
     return order
@@ -102,9 +104,11 @@ def in_turns(shares: Sequence[float], length: int) -> list[int]:
 def mixed_order(groups: Sequence[tuple[int, float]], *, seed: int, length: int) -> list[int]:
     """Input numbers of a mix: ``groups`` are (inputs, share) of consecutive numbers; which input of a group comes is drawn by seed."""
     rng = np.random.default_rng([seed, 0])
-    firsts = np.concatenate([[0], np.cumsum([count for count, _ in groups])])
-    turns = in_turns([share for _, share in groups], 2 * length)[int(rng.integers(length)) :][:length]
-    return [int(firsts[group] + rng.integers(groups[group][0])) for group in turns]
+    counts = np.array([count for count, _ in groups], np.int64)
+    begin = int(rng.integers(length))
+    turns = in_turns([share for _, share in groups], begin + length)[begin:]
+    numbers: list[int] = ((np.cumsum(counts) - counts)[turns] + rng.integers(0, counts[turns])).tolist()
+    return numbers
 
 
 def groups_of(numbers: Sequence[int], groups: Sequence[tuple[int, float]]) -> Array:

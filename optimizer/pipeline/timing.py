@@ -33,18 +33,20 @@ class Witness(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How starts are measured: seconds of stream, least calls, and the seed of the input order.
+    """How starts are measured: seconds of stream, least examples, least calls for percentiles, and the seed of the input order.
 
     ``by_rate``: rounds tell the time per example of the whole process, instead of the median of a call.
     """
 
     block_s: float = 1.0
     min_iterations: int = 30
+    percentile_calls: int = 0
     max_s: float = 20.0
     by_rate: bool = False
 
     def params(self, seed: int) -> dict[str, Any]:
-        return {"block_s": self.block_s, "min_iterations": self.min_iterations, "max_s": self.max_s, "seed": seed}
+        least = {"min_iterations": self.min_iterations, "percentile_calls": self.percentile_calls}
+        return {"block_s": self.block_s, **least, "max_s": self.max_s, "seed": seed}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

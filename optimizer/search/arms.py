@@ -53,8 +53,13 @@ def raced_kpi(objective: str) -> str:
 
 
 def min_iterations(spec: SearchSpec) -> int:
-    """Calls per start: at least 30; more where a percentile is the objective, is compared, or must reach its floor pooled."""
-    needed = [LEAST_ITERATIONS]
+    """Examples per start: at least 30, and one for each call that percentiles need."""
+    return max(LEAST_ITERATIONS, percentile_calls(spec))
+
+
+def percentile_calls(spec: SearchSpec) -> int:
+    """Calls per start, of one example or many: enough where a percentile is the objective, is compared, or must reach its floor pooled."""
+    needed = [0]
     raced = kpi(raced_kpi(spec.objective)).percentile
     if raced is not None:
         needed.append(floor_samples(raced))

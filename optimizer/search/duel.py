@@ -12,7 +12,7 @@ from optimizer.pipeline import Build, Pace, StepFailed, Subject, race_block, run
 from optimizer.sandbox import Sandbox
 from optimizer.search.actions import Arm, Raced
 from optimizer.search.appraise import Appraisal, appraise
-from optimizer.search.arms import min_iterations
+from optimizer.search.arms import min_iterations, percentile_calls
 from optimizer.search.performer import arm_of
 from optimizer.search.race import Race
 from optimizer.specs import Recipe, SearchSpec
@@ -45,7 +45,7 @@ def run_duel(
         seed=spec.seed,
         sizes={trial: build.size_bytes for trial, (build, _) in entrants.items()},
     )
-    pace = Pace(block_s=spec.budget.block_s, min_iterations=min_iterations(spec))
+    pace = _pace(spec)
     telemetry, begin = Telemetry(), time.monotonic()
     while (action := race.ask(left_s=spec.budget.total_s - (time.monotonic() - begin), block_s=2 * spec.budget.block_s)) is not None:
         told(len(race.blocks), race.looks[-1])
@@ -70,7 +70,7 @@ def run_duel(
 
 def measure_starts(form: Contestant, *, subject: Subject, spec: SearchSpec, sandbox: Sandbox, starts: int, told: Told) -> list[Arm]:
     """Fresh starts of one form as it is. Raises EngineError with the code of the form that cannot run."""
-    pace = Pace(block_s=spec.budget.block_s, min_iterations=min_iterations(spec))
+    pace = _pace(spec)
     arms = []
     for number in range(starts):
         told(number, starts)
@@ -80,6 +80,10 @@ def measure_starts(form: Contestant, *, subject: Subject, spec: SearchSpec, sand
             raise _as_error(failed.code, failed.message, side=failed.side) from failed
         arms.append(arm_of(start))
     return arms
+
+
+def _pace(spec: SearchSpec) -> Pace:
+    return Pace(block_s=spec.budget.block_s, min_iterations=min_iterations(spec), percentile_calls=percentile_calls(spec))
 
 
 def _as_error(code: str, detail: str, *, side: Side = Side.SYSTEM) -> EngineError:

@@ -28,12 +28,15 @@ class BucketEffect:
 
 
 def bucket_effects(trial: int, *, race: Race, spec: SearchSpec) -> list[BucketEffect]:
-    """One effect per bucket, in the order of the traffic; blocks in which either arm saw no call of that shape do not count."""
+    """One effect per bucket, in the order of the traffic; blocks in which either arm saw no call of that shape do not count.
+
+    The buckets share the race's error: any of them may be called slower by chance (measurement.md 6).
+    """
     found = []
     for index, share in enumerate(spec.traffic):
         pairs = [(_median_ns(before, index), _median_ns(after, index)) for before, after in race.pairs(trial)]
         ratios = [math.log(before / after) for before, after in pairs if before > 0 and after > 0]
-        found.append(BucketEffect(share=share, effect=paired_effect(ratios, error=race.error, margin=spec.margin)))
+        found.append(BucketEffect(share=share, effect=paired_effect(ratios, error=race.error / len(spec.traffic), margin=spec.margin)))
     return found
 
 
@@ -46,16 +49,15 @@ def shape_duels(trial: int | None, *, race: Race | None, spec: SearchSpec) -> tu
     """For the outcome: every shape of the traffic that the trial's race saw."""
     if race is None or trial is None or trial not in race.standoffs:
         return ()
-    total = sum(one.weight for one in spec.traffic)
     return tuple(
         ShapeDuel(
             trial=trial,
             bindings=dict(one.share.bindings),
-            share=one.share.weight / total,
+            share=share,
             speedup=one.effect.measurement(),
             effect=one.effect.effect,
         )
-        for one in bucket_effects(trial, race=race, spec=spec)
+        for one, share in zip(bucket_effects(trial, race=race, spec=spec), spec.shares, strict=True)
         if one.effect.blocks
     )
 

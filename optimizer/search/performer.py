@@ -47,6 +47,7 @@ from optimizer.search.actions import (
     Started,
 )
 from optimizer.search.appraise import Appraisal
+from optimizer.search.arms import percentile_calls
 from optimizer.search.machine import SearchMachine
 from optimizer.search.per_bucket import told_buckets
 from optimizer.search.reporting import Reporter
@@ -230,7 +231,10 @@ class Performer:
 
     @property
     def _pace(self) -> Pace:
-        return Pace(block_s=self.block_s, min_iterations=self.min_iterations, by_rate=self.machine.spec.is_offline)
+        spec = self.machine.spec
+        return Pace(
+            block_s=self.block_s, min_iterations=self.min_iterations, percentile_calls=percentile_calls(spec), by_rate=spec.is_offline
+        )
 
     def _warn(self, sentence: str) -> None:
         kinds = {one.split(":")[0] for one in self.warnings}

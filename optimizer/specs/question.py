@@ -113,6 +113,12 @@ class SearchSpec:
         return {**self.bindings, **{name: max(one.bindings[name] for one in self.traffic) for name in names}}
 
     @property
+    def shares(self) -> tuple[float, ...]:
+        """Share of all calls of each row of the traffic; they add up to one."""
+        total = sum(one.weight for one in self.traffic)
+        return tuple(one.weight / total for one in self.traffic)
+
+    @property
     def is_offline(self) -> bool:
         """Whether all samples are there at once, so that batch and parallel streams are free."""
         return self.scenario is Scenario.OFFLINE

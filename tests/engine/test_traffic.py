@@ -134,6 +134,9 @@ def test_a_missing_file_is_told_and_names_are_completed(tmp_path: Path) -> None:
         read_traffic(tmp_path / "absent")
     assert refusal.value.code == "traffic.unreadable"
     assert resolved((TrafficShare(bindings={"seq": 4}),), ("batch", "sequence_length"))[0].bindings == {"sequence_length": 4}
+    for name in ("width", " "):
+        with pytest.raises(InputError, match="names 0 of the model's open dimensions; it has: sequence_length"):
+            resolved((TrafficShare(bindings={name: 4}),), ("sequence_length",))
 
 
 def test_a_table_reads_back_as_it_was_written() -> None:

@@ -360,6 +360,17 @@ def test_downloads_are_attachments_of_opaque_bytes(web: Browser, alice: User, al
     assert answer["X-Content-Type-Options"] == "nosniff"
 
 
+def test_recipes_that_differ_in_their_sessions_alone_differ_in_the_comparison(web: Browser, alice: User, alice_access: Access) -> None:
+    run = factories.finished_run(alice_access, factories.bench_agent(alice_access))
+    recipe = run.trials.get(index=4).recipe
+    settings = {**recipe["settings"], "cached": True, "bucketed": True, "spinning": False}
+    run.trials.filter(index=0).update(recipe={**recipe, "settings": settings})
+    table = web(alice).get("/t/acme/compare/?runs=R-1/0,R-1/4&diff=1&format=csv").content.decode()
+    recipe_lines = [line for line in table.splitlines() if line.startswith(("Passes,", "Start,", "Shapes,", "Idle threads,"))]
+    assert [line.partition(",")[0] for line in recipe_lines] == ["Start", "Shapes", "Idle threads"]
+    assert "from a cache that was prepared at build time" in recipe_lines[0]
+
+
 def test_compare_refuses_more_than_it_can_show(web: Browser, alice: User, team: Team) -> None:
     wanted = ",".join(f"R-{number}" for number in range(201))
     assert web(alice).get(f"/t/acme/compare/?runs={wanted}").status_code == 422

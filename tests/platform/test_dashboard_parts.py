@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -13,11 +14,11 @@ from django.template import Context, Template
 
 from optimizer.score.change import Change
 from optimizer.score.rows import Standing
-from optimizer.specs import Effect, Failure, KpiTarget, Measurement, Provenance, Stage, StageStatus, Validity
+from optimizer.specs import BackendSettings, Effect, Failure, KpiTarget, Measurement, Provenance, Recipe, Stage, StageStatus, Validity
 from parka.dashboard import charts, words
 from parka.dashboard.cells import safe_cell
 from parka.dashboard.experiment_form import DROP, stored_value, typed_value
-from parka.dashboard.facts import flattened
+from parka.dashboard.facts import flattened, idle_words, recipe_facts, shape_words, start_words
 from parka.dashboard.scores import exact_words, room
 from parka.dashboard.svg import UnsafeChart, checked, compile_chart
 from parka.dashboard.trials import best_of, trial_lines
@@ -227,3 +228,11 @@ def test_no_text_can_end_a_server_sent_event_early() -> None:
     body = sent.split("\n", 2)[2]
     assert all(line.startswith("data:") for line in body.splitlines() if line)
     assert sent.endswith("\n\n")
+
+
+@pytest.mark.parametrize("words_of", [start_words, shape_words, idle_words])
+def test_recipes_that_differ_in_one_setting_read_differently(words_of: Callable[[BackendSettings], str]) -> None:
+    plain, changed = BackendSettings(), BackendSettings(cached=True, bucketed=True, spinning=False)
+    assert words_of(plain) != words_of(changed)
+    texts = [{one.value for one in recipe_facts(Recipe(backend="openvino", settings=one))} for one in (plain, changed)]
+    assert words_of(changed) in texts[1] - texts[0]

@@ -14,7 +14,7 @@ from optimizer.score.wording import format_change, latency_unit, title_of
 from optimizer.specs import HardwareProfile, Measurement, Recipe, Stage, StageReport
 from parka.accounts.access import Access
 from parka.core.text import clean_line
-from parka.dashboard.facts import step_words
+from parka.dashboard.facts import idle_words, shape_words, start_words, step_words
 from parka.dashboard.scores import read_card
 from parka.experiments.models import Run
 from parka.experiments.selectors import outcome, reports, spec
@@ -85,6 +85,9 @@ def recipe_rows(access: Access, chosen: Sequence[tuple[Run, Entry]]) -> list[tup
         ("Threads", [("default" if one.settings.threads is None else str(one.settings.threads)) if one else "" for one in recipes]),
         ("Streams", [str(one.settings.streams) if one else "" for one in recipes]),
         ("Batch", [str(one.settings.batch) if one else "" for one in recipes]),
+        ("Start", [start_words(one.settings) if one else "" for one in recipes]),
+        ("Shapes", [shape_words(one.settings) if one else "" for one in recipes]),
+        ("Idle threads", [idle_words(one.settings) if one else "" for one in recipes]),
     ]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from optimizer.score.wording import format_bytes, format_count
-from optimizer.specs import HardwareProfile, ModelCard, PassStep, Precision, Recipe
+from optimizer.specs import BackendSettings, HardwareProfile, ModelCard, PassStep, Precision, Recipe
 from parka.core.text import clean_line
 from parka.fleet.models import Agent
 
@@ -48,9 +48,28 @@ def recipe_facts(recipe: Recipe) -> list[Fact]:
         fact("Streams", settings.streams),
         fact("Batch", settings.batch),
     ]
+    if settings.cached:
+        facts.append(fact("Start", start_words(settings)))
+    if settings.bucketed:
+        facts.append(fact("Shapes", shape_words(settings)))
     if settings.spinning is not None:
-        facts.append(fact("Idle threads", "spin" if settings.spinning else "sleep"))
+        facts.append(fact("Idle threads", idle_words(settings)))
     return [*facts, *(fact(name, value) for name, value in settings.extra.items())]
+
+
+def start_words(settings: BackendSettings) -> str:
+    """How a session comes to be."""
+    return "from a cache that was prepared at build time" if settings.cached else "from the model itself"
+
+
+def shape_words(settings: BackendSettings) -> str:
+    """Which sessions serve requests of several shapes."""
+    return "a session for each shape of the traffic" if settings.bucketed else "one session for all"
+
+
+def idle_words(settings: BackendSettings) -> str:
+    """What threads do between calls."""
+    return "default" if settings.spinning is None else ("spin" if settings.spinning else "sleep")
 
 
 def seen_lately(agent: Agent) -> bool:

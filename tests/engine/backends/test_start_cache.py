@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from optimizer.backends import BACKENDS, backend
 from optimizer.backends.start_cache import FOLDER, STAMP, PreparesStarts, processor
+from optimizer.export import serve
 from optimizer.specs import BackendSettings
 from tests.samples import mlp
 
@@ -99,3 +101,20 @@ def test_the_processor_is_told_by_model_and_instruction_sets(tmp_path: Path) -> 
         (tmp_path / "cpuinfo").write_text(text)
         told.append(processor(tmp_path / "cpuinfo"))
     assert told[0] == told[1] != told[2]
+
+
+def test_the_processor_is_asked_of_the_system_only_where_linux_does_not_tell_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cpuinfo").write_text("model name: a\nflags: x y\n")
+    for told_by in (processor, serve.processor):
+        told = []
+        for name in ("first", "second"):
+            monkeypatch.setattr(platform, "processor", lambda name=name: name)
+            told += [told_by(tmp_path / "cpuinfo"), told_by(tmp_path / "none")]
+        assert told[0] == told[2]
+        assert len(set(told)) == 3
+
+
+def test_a_bundle_s_server_names_the_processor_as_the_build_did(tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text("flags: x y\nmodel name: a\n\nmodel name: other")
+    for path in (tmp_path / "cpuinfo", tmp_path / "none", Path("/proc/cpuinfo")):
+        assert serve.processor(path) == processor(path)

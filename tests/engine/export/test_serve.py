@@ -15,9 +15,12 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from onnx import helper, numpy_helper
 
+from optimizer.export import serve
 from optimizer.specs import Recipe
 from tests.engine.export.bundles import COMPILED, COMPILED_BATCHES, COMPILED_CACHED, PLAIN, PLAIN_BATCHES, PLAIN_CACHED, tiny_bundle
+from tests.samples import save, value
 
 LIMIT = 100_000
 
@@ -170,6 +173,29 @@ def test_a_server_of_batches_takes_any_number_of_examples(tmp_path: Path, recipe
         status, body = ask(address, "POST", "/infer", body=npz(x=x[:0]), kind="application/octet-stream")
         assert (status, json.loads(body)["code"]) == (400, "input.refused")
     assert subprocess.run(isolated(root, "--check"), timeout=120, check=False).returncode == 0
+
+
+def test_an_output_with_several_rows_an_example_is_cut_by_its_own_rows(tmp_path: Path) -> None:
+    """``y`` [3n, 2] has three rows for each example of ``x`` [n, 6], ``z`` [n, 6] one."""
+    shape = numpy_helper.from_array(np.array([-1, 2], np.int64), "shape")
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"]), helper.make_node("Neg", ["x"], ["z"])]
+    ends = [value("x", ["n", 6])], [value("y", ["m", 2]), value("z", ["n", 6])]
+    save(helper.make_graph(nodes, "rows", *ends, initializer=[shape]), tmp_path / "model.onnx")
+    plan = {"runtime": "onnxruntime", "batch": 2, "threads": 1, "streams": 1, "graph_level": "ORT_ENABLE_ALL", "config": {}}
+    described = {
+        "inputs": [{"name": "x"}],
+        "outputs": [{"name": "y"}, {"name": "z"}],
+        "entry": "model.onnx",
+        "shapes": {"x": [1, 6]},
+        "session": {**plan, "providers": [["CPUExecutionProvider", {}]], "start_cache": False},
+    }
+    (tmp_path / "recipe.json").write_text(json.dumps(described))
+    model = serve.Model(tmp_path)
+    for count in (1, 2, 3):
+        x = np.arange(6 * count, dtype=np.float32).reshape(count, 6)
+        found = model.infer({"x": x})
+        np.testing.assert_array_equal(found["y"], x.reshape(-1, 2))
+        np.testing.assert_array_equal(found["z"], -x)
 
 
 @pytest.mark.parametrize("recipe", [PLAIN_CACHED, COMPILED_CACHED], ids=["onnxruntime", "openvino"])

@@ -106,3 +106,17 @@ def test_samples_are_whole_nanoseconds_in_order_of_issue():
     assert stream.issued_ns.dtype == np.int64
     assert (np.diff(stream.issued_ns) > 0).all()
     assert (stream.issued_ns[1:] >= stream.completed_ns[:-1]).all()
+
+
+def test_a_mix_is_warmed_up_and_measured_in_one_order_and_nothing_is_drawn_between(monkeypatch):
+    """The only time that passes between the opened gate and the first measured call is the clock's."""
+    drawn = []
+    generator = np.random.default_rng
+    monkeypatch.setattr(np.random, "default_rng", lambda *seed: drawn.append(len(world.calls)) or generator(*seed))
+    world = World(10 * MS)
+    mix = plan(groups=((4, 0.75), (3, 0.25)))
+    stream = run_stream(world.call, mix, clock=world.clock)
+    assert drawn == [0]
+    order = draw_order(mix)
+    assert world.calls[: stream.warmup_calls] == order[: stream.warmup_calls]
+    assert world.calls[stream.warmup_calls :] == order[: len(stream.issued_ns)]

@@ -16,6 +16,7 @@ from optimizer.measure.records import read_samples
 from optimizer.sandbox import ChildFailure, ChildJob
 from optimizer.score.catalog import price_for
 from optimizer.score.scorecard import build_scorecard
+from optimizer.search.arms import percentile_calls
 from optimizer.search.driver import BUILD_SHARE, CHILD_WALL_S, held_at_most, run_search
 from optimizer.search.problem import Cancelled, SearchProblem
 from optimizer.specs import Budget, Decision, InputSource, KpiTarget, SearchSpec, Stage, StageReport, StageStatus, Verdict
@@ -80,6 +81,14 @@ def test_a_held_process_may_live_as_long_as_the_search(problem: SearchProblem, t
     assert lives == {BUDGET.total_s}
     assert {job.limits.wall_s for job in children.entries("stream")} == {max(CHILD_WALL_S, BUILD_SHARE * BUDGET.total_s)}
     assert children.ready_s == {max(CHILD_WALL_S, BUILD_SHARE * BUDGET.total_s)}
+
+
+def test_starts_are_told_how_many_calls_the_percentiles_need(problem: SearchProblem, tmp_path: Path) -> None:
+    targets = (KpiTarget(kpi="latency_p90_ms", value=0.9, relative=True),)
+    asked = replace(problem, spec=replace(problem.spec, targets=targets))
+    children = fake(tmp_path)
+    run_search(asked, sandbox=children, observer=Recorder(), witness=QuietHost())  # type: ignore[arg-type]
+    assert {job.params["percentile_calls"] for job in children.entries("stream")} == {percentile_calls(asked.spec)} != {0}
 
 
 def test_a_search_ends_with_a_winner_and_a_scorecard_that_names_it(problem: SearchProblem, tmp_path: Path) -> None:
