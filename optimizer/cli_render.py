@@ -148,9 +148,8 @@ def render_outcome(outcome: SearchOutcome, console: Console) -> None:
 
 def _shape_words(shape: ShapeDuel) -> str:
     """Such as ``sequence=64, 30% of the calls: p50 latency 41% lower [38, 44]``."""
-    where = ", ".join(f"{name}={size}" for name, size in shape.bindings.items())
     change = format_change(Change(kpi="latency_p50_ms", ratio=shape.speedup, effect=shape.effect))
-    return f"{where}, {shape.share:.0%} of the calls: p50 latency {change}"
+    return f"{shape.words}, {shape.share:.0%} of the calls: p50 latency {change}"
 
 
 def _by_reason(not_tried: Sequence[NotTried]) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ import numpy as np
 from optimizer.measure.compare import PairedEffect, paired_effect
 from optimizer.search.actions import Arm
 from optimizer.search.race import Race
-from optimizer.specs import Effect, Json, SearchSpec, ShapeDuel, TrafficShare
+from optimizer.specs import Json, SearchSpec, ShapeDuel, TrafficShare
 from optimizer.units import ms_from_ns
 
 
@@ -21,10 +21,6 @@ class BucketEffect:
 
     share: TrafficShare
     effect: PairedEffect
-
-    @property
-    def is_slower(self) -> bool:
-        return self.effect.effect is Effect.SLOWER
 
 
 def bucket_effects(trial: int, *, race: Race, spec: SearchSpec) -> list[BucketEffect]:
@@ -38,11 +34,6 @@ def bucket_effects(trial: int, *, race: Race, spec: SearchSpec) -> list[BucketEf
         ratios = [math.log(before / after) for before, after in pairs if before > 0 and after > 0]
         found.append(BucketEffect(share=share, effect=paired_effect(ratios, error=race.error / len(spec.traffic), margin=spec.margin)))
     return found
-
-
-def slower_buckets(trial: int, *, race: Race, spec: SearchSpec) -> list[BucketEffect]:
-    """Buckets that are proven slower by over the margin."""
-    return [one for one in bucket_effects(trial, race=race, spec=spec) if one.is_slower]
 
 
 def shape_duels(trial: int | None, *, race: Race | None, spec: SearchSpec) -> tuple[ShapeDuel, ...]:

@@ -13,10 +13,10 @@ from optimizer.search.actions import Conclusion
 from optimizer.search.appraise import Appraisal, is_binding
 from optimizer.search.arms import COLD_START
 from optimizer.search.field import Field, Standing, Trial
-from optimizer.search.per_bucket import shape_duels, slower_buckets
+from optimizer.search.per_bucket import shape_duels
 from optimizer.search.race import Race, RaceEnd
 from optimizer.search.screen import CERTAIN, ScreenLedger
-from optimizer.specs import Decision, Effect, Failure, NotTried, Precision, Recipe, SearchSpec, Verdict
+from optimizer.specs import Decision, Effect, Failure, NotTried, Precision, Recipe, SearchSpec, ShapeDuel, Verdict
 
 PROMISING = 0.5
 REAL_INPUTS = "add 500 real inputs to prove it"
@@ -84,18 +84,19 @@ def _is_invariant(one: Appraisal) -> bool:
 def _conclusion(evidence: Evidence, decision: Decision, reason: str, *, winner: int | None = None) -> Conclusion:
     nearest = None if winner is not None else nearest_miss(evidence)
     judged = nearest if winner is None else winner
+    shapes = shape_duels(judged, race=evidence.race, spec=evidence.spec) if _race_holds(evidence.race) else ()
     return Conclusion(
         decision=decision,
         reason=reason,
         winner=winner,
         nearest=nearest,
-        shapes=shape_duels(judged, race=evidence.race, spec=evidence.spec) if _race_holds(evidence.race) else (),
+        shapes=shapes,
         duels=tuple(duel for one in evidence.appraisals for duel in one.duels) if _race_holds(evidence.race) else (),
         not_tried=evidence.not_tried,
         warnings=_warnings(evidence)
         + _latency_price(evidence, winner)
         + _start_cache_note(evidence, winner)
-        + _slower_shapes(evidence, winner),
+        + (_slower_shapes(shapes) if winner is not None else ()),
     )
 
 
@@ -293,15 +294,10 @@ def _start_cache_note(evidence: Evidence, winner: int | None) -> tuple[str, ...]
     return (f"The start cache is part of the model's files and works on this kind of processor and runtime version alone.{both}",)
 
 
-def _slower_shapes(evidence: Evidence, winner: int | None) -> tuple[str, ...]:
+def _slower_shapes(shapes: Sequence[ShapeDuel]) -> tuple[str, ...]:
     """The mix decides; a shape of it that loses by over the margin is named."""
-    if winner is None or evidence.race is None:
-        return ()
-    found = slower_buckets(winner, race=evidence.race, spec=evidence.spec)
-    total = sum(one.weight for one in evidence.spec.traffic)
-    told = [
-        f"{one.share.words} ({one.share.weight / total:.0%} of the calls, {1 / one.effect.estimate:.2f} times as long)" for one in found
-    ]
+    slower = [one for one in shapes if one.effect is Effect.SLOWER and one.speedup.value]
+    told = [f"{one.words} ({one.share:.0%} of the calls, {1 / (one.speedup.value or 1):.2f} times as long)" for one in slower]
     return (f"Over the whole traffic it wins, but it is slower at {'; '.join(told)}.",) if told else ()
 
 

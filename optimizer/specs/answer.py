@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from optimizer.specs.base import SCHEMA_VERSION, Json
 from optimizer.specs.evidence import Effect, Measurement, Verdict
-from optimizer.specs.question import InputSource
+from optimizer.specs.question import InputSource, TrafficShare
 from optimizer.specs.recipe import Recipe
 
 
@@ -91,6 +91,11 @@ class ShapeDuel:
     share: float
     speedup: Measurement
     effect: Effect
+
+    @property
+    def words(self) -> str:
+        """Such as ``sequence=64``."""
+        return TrafficShare(bindings=self.bindings).words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
