@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from optimizer.errors import InputError
+from optimizer.host_folders import HOME, shows_too_much
 
 VARIABLE = "PARKA_TOOL_"
 FILE_NAME = "tools.toml"
-HOME = "PARKA_HOME"
 INHERITED = "PARKA_TOOLS"
 """How a sandboxed child, which sees no home and no other variable, learns what its supervisor knows."""
 SCRIPTS = Path(__file__).resolve().parent / "passes" / "tool_scripts"
@@ -91,11 +91,8 @@ def for_children() -> dict[str, str]:
 
 def roots() -> tuple[str, ...]:
     """What a child must see to run the declared tools: their environments, the interpreters below them, scripts of the owner's."""
-    found = set()
-    for tool in declared_tools().values():
-        python = Path(tool.python)
-        found |= {python.parent.parent, python.resolve().parent.parent, Path(tool.script)}
-    return tuple(sorted(str(path) for path in found))
+    found = {path for tool in declared_tools().values() for path in (*_environments(Path(tool.python)), Path(tool.script)) if path.exists()}
+    return tuple(sorted(map(str, found)))
 
 
 def versions() -> dict[str, str]:
@@ -142,6 +139,11 @@ def _tool(name: str, table: Any) -> Tool:
     python = Path(str(table.get("python", "")))
     if not (python.is_absolute() and python.parent.name == "bin" and os.access(python, os.X_OK)):
         raise _refused(f'The tool {name!r} needs python = "/path/to/environment/bin/python"; {str(python)!r} is no such program.')
+    for root in filter(shows_too_much, _environments(python)):
+        raise _refused(
+            f"The tool {name!r} would show {str(root)!r} as a whole to the programs that build models. Make an environment in a folder of "
+            f"its own (python3 -m venv /path/to/environment) and declare its bin/python."
+        )
     if name in KNOWN:
         return replace(KNOWN[name], python=str(python))
     script = Path(str(table.get("script", "")))
@@ -150,6 +152,11 @@ def _tool(name: str, table: Any) -> Tool:
         raise _refused(f'Parka has no driver for the tool {name!r}: add script = "/path/to/driver.py" and variants = ["name", ...].')
     title, distribution = str(table.get("title", name)), str(table.get("distribution", name))
     return Tool(name=name, title=title, distribution=distribution, script=str(script), variants=tuple(variants), python=str(python))
+
+
+def _environments(python: Path) -> tuple[Path, ...]:
+    """Folders of the interpreter and of the one it links to, without those that every child sees."""
+    return tuple(one for one in (python.parent.parent, python.resolve().parent.parent) if not one.resolve().is_relative_to("/usr"))
 
 
 def _are_names(values: Any) -> bool:

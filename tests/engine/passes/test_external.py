@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,15 +15,20 @@ from optimizer.codec import to_jsonable
 from optimizer.errors import InputError
 from optimizer.formats import inspect_model
 from optimizer.hardware.probing import runtime_versions
+from optimizer.host_folders import HOME
 from optimizer.passes import No, Yes, passes
 from optimizer.passes.build_key import build_key, tool_versions
-from optimizer.sandbox import ChildJob, ChildOutcome, Level, Sandbox
-from optimizer.sandbox.layout import python_roots
+from optimizer.pipeline.builds import BuildCache
+from optimizer.pipeline.materialise import materialise
+from optimizer.pipeline.subject import StepFailed
+from optimizer.sandbox import ChildFailure, ChildJob, ChildOutcome, Level, Sandbox
 from optimizer.sandbox.levels import is_installed
+from optimizer.sandbox.recipe import JobFolder, spawn_request
 from optimizer.search import planner
-from optimizer.specs import Budget, HardwareProfile, InputSource, PassStep, SearchSpec
+from optimizer.specs import Budget, HardwareProfile, InputSource, PassStep, Recipe, SearchSpec
 from tests import samples
 from tests.engine.passes import models
+from tests.engine.pipeline.test_prepared_starts import subject
 
 DRIVER = """\
 import json, os, socket, sys, zipfile
@@ -56,8 +62,7 @@ offer("damaged", lambda: (written(job).write_bytes(b"no model"), job.out / "made
 
 
 def forget() -> None:
-    for cache in (tools._declared, python_roots):
-        cache.cache_clear()
+    tools._declared.cache_clear()
 
 
 @pytest.fixture
@@ -72,7 +77,7 @@ def declared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (home / tools.FILE_NAME).write_text(
         f'[our_tool]\npython = "{folder}/venv/bin/python"\nscript = "{folder}/drive.py"\ntitle = "Our tool"\nvariants = ["exact", "dies"]\n'
     )
-    monkeypatch.setenv(tools.HOME, str(home))
+    monkeypatch.setenv(HOME, str(home))
     forget()
     yield tmp_path
     monkeypatch.undo()
@@ -93,9 +98,23 @@ def built(tmp_path: Path, variant: str, *, level: Level = Level.C) -> ChildOutco
             "shapes": {"x": [2, 8]},
         },
         binds={"model": tmp_path / "model", "calibration": models.examples_folder(tmp_path / "inputs", models.normal_feeds("x", (2, 8)))},
+        tools=True,
     )
     with Sandbox(root=tmp_path / "jobs", level=level) as sandbox:
         return sandbox.run(job)
+
+
+class Noting(Sandbox):
+    """Runs nothing and keeps what was asked."""
+
+    def __init__(self, *, root: Path, level: Level) -> None:
+        super().__init__(root=root, level=level)
+        self.asked: list[ChildJob] = []
+
+    def run(self, job: ChildJob, **_options: object) -> ChildOutcome:
+        self.asked.append(job)
+        failure = ChildFailure(code="child.crash", detail="It was not run.")
+        return ChildOutcome(out_dir=self._root / "job" / "out", level=self.level, failure=failure)
 
 
 def levels() -> list[Level]:
@@ -114,6 +133,27 @@ def test_a_declared_tool_runs_in_its_own_environment_inside_every_sandbox(declar
         models.outputs_of(outcome.out_dir / "model" / "model.onnx", feeds),
     )
     assert [one.tolist() for [one] in before] == [one.tolist() for [one] in after]
+
+
+@pytest.mark.parametrize("level", levels())
+@pytest.mark.parametrize("with_tools", [True, False])
+def test_only_a_job_that_asks_for_the_tools_is_told_of_them_and_sees_them(declared: Path, level: Level, with_tools: bool) -> None:
+    job = ChildJob(entry="optimizer.sandbox.probes:echo", tools=with_tools)
+    request = spawn_request(job, level=level, folder=JobFolder(out=declared / "out", scratch=declared / "scratch"))
+    assert (tools.INHERITED in request["environment"]) is with_tools
+    assert (str(declared / "tool") in json.dumps(request)) is with_tools
+
+
+@pytest.mark.parametrize(("step", "with_tools"), [("our_tool", True), ("simplify", False)])
+def test_only_the_build_of_a_recipe_with_a_tool_asks_for_the_tools(declared: Path, step: str, with_tools: bool) -> None:
+    with Noting(root=declared / "jobs", level=Level.C) as sandbox, pytest.raises(StepFailed):
+        materialise(
+            Recipe(backend="onnxruntime", passes=(PassStep(name=step),)),
+            subject=subject(declared / "subject"),
+            cache=BuildCache(declared / "builds"),
+            sandbox=sandbox,
+        )
+    assert [job.tools for job in sandbox.asked] == [with_tools]
 
 
 @pytest.mark.parametrize("level", [level for level in levels() if level is not Level.C])
@@ -196,6 +236,40 @@ def test_a_declaration_that_cannot_be_used_is_refused_with_what_to_write(declare
     with pytest.raises(InputError, match=sentence) as refusal:
         passes()
     assert refusal.value.code == "tools.config"
+
+
+@pytest.mark.parametrize("variable", ["HOME", HOME])
+@pytest.mark.parametrize("place", ["private/bin", "bin"])
+def test_an_interpreter_whose_folder_holds_what_is_private_is_refused(
+    declared: Path, monkeypatch: pytest.MonkeyPatch, variable: str, place: str
+) -> None:
+    (declared / place).mkdir(parents=True)
+    (declared / "private").mkdir(exist_ok=True)
+    (declared / place / "python").symlink_to("/usr/bin/env")
+    monkeypatch.setenv(HOME, "")
+    monkeypatch.setenv(variable, str(declared / "private"))
+    monkeypatch.setenv("PARKA_TOOL_OLIVE", str(declared / place / "python"))
+    with pytest.raises(InputError, match="Make an environment in a folder of its own") as refusal:
+        tools.declared_tools()
+    assert refusal.value.code == "tools.config"
+
+
+def test_an_interpreter_that_only_links_into_the_home_is_refused(declared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(declared / "tool"))
+    (declared / "tool" / "bin").mkdir()
+    (declared / "tool" / "bin" / "python").write_text("#!/bin/sh\n")
+    (declared / "tool" / "bin" / "python").chmod(0o755)
+    (declared / "link" / "bin").mkdir(parents=True)
+    (declared / "link" / "bin" / "python").symlink_to(declared / "tool" / "bin" / "python")
+    monkeypatch.setenv("PARKA_TOOL_OLIVE", str(declared / "link" / "bin" / "python"))
+    with pytest.raises(InputError, match="would show"):
+        tools.declared_tools()
+
+
+def test_what_every_child_sees_is_no_root_of_a_tool(declared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(HOME, "")
+    monkeypatch.setenv("PARKA_TOOL_OLIVE", "/usr/bin/env")
+    assert tools.roots() == (tools.KNOWN["olive"].script,)
 
 
 def test_a_declaration_that_others_may_write_is_refused(declared: Path) -> None:
