@@ -20,7 +20,7 @@ import re
 import stat
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,14 @@ class Tool:
     python: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Declared:
+    """Declared tools by name, and by name why one of them cannot be used."""
+
+    usable: dict[str, Tool] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+
+
 KNOWN = {
     "olive": Tool(
         name="olive",
@@ -71,16 +79,21 @@ KNOWN = {
 
 
 def declared_tools() -> dict[str, Tool]:
-    """Tools with an environment on this machine, by name. Raises InputError ``tools.config``."""
+    """Tools with a usable environment on this machine, by name."""
     if INHERITED in os.environ:
         return {one["name"]: Tool(**{**one, "variants": tuple(one["variants"])}) for one in json.loads(os.environ[INHERITED])}
-    variables = {name[len(VARIABLE) :].lower(): value for name, value in os.environ.items() if name.startswith(VARIABLE) and value}
-    return dict(_declared(tuple(sorted(variables.items())), os.environ.get(HOME, "")))
+    return dict(_declared().usable)
+
+
+def broken_tools() -> dict[str, str]:
+    """Declarations that cannot be used, each with a sentence that says why; ``tools.toml`` where it is refused as a whole."""
+    return {} if INHERITED in os.environ else dict(_declared().broken)
 
 
 def known_tools() -> dict[str, Tool]:
     """Every tool that a recipe may name here: those with a driver, whether or not they have an environment, and declared ones."""
-    return {**KNOWN, **declared_tools()}
+    broken = broken_tools()
+    return {name: tool for name, tool in {**KNOWN, **declared_tools()}.items() if name not in broken}
 
 
 def for_children() -> dict[str, str]:
@@ -100,11 +113,18 @@ def versions() -> dict[str, str]:
     found = {}
     for tool in declared_tools().values():
         installed = _installed_version(tool)
-        own = "" if tool.name in KNOWN else hashlib.sha256(Path(tool.script).read_bytes()).hexdigest()[:12]
+        own = "" if tool.name in KNOWN else _script_version(Path(tool.script))
         told = "+".join(part for part in (installed, own) if part)
         if told:
             found[tool.distribution] = told
     return found
+
+
+def _script_version(script: Path) -> str:
+    try:
+        return hashlib.sha256(script.read_bytes()).hexdigest()[:12]
+    except OSError:
+        return ""
 
 
 def _installed_version(tool: Tool) -> str:
@@ -114,10 +134,24 @@ def _installed_version(tool: Tool) -> str:
     return next((one.version for one in distributions(name=tool.distribution, path=places)), "")
 
 
+def _declared() -> _Declared:
+    variables = {name[len(VARIABLE) :].lower(): value for name, value in os.environ.items() if name.startswith(VARIABLE) and value}
+    return _read(tuple(sorted(variables.items())), os.environ.get(HOME, ""))
+
+
 @cache
-def _declared(variables: tuple[tuple[str, str], ...], home: str) -> dict[str, Tool]:
-    tables = {**_file(Path(home) / FILE_NAME if home else None), **{name: {"python": python} for name, python in variables}}
-    return {name: _tool(name, table) for name, table in tables.items()}
+def _read(variables: tuple[tuple[str, str], ...], home: str) -> _Declared:
+    found = _Declared()
+    try:
+        tables = _file(Path(home) / FILE_NAME if home else None)
+    except InputError as error:
+        tables, found.broken[FILE_NAME] = {}, error.message
+    for name, table in {**tables, **{name: {"python": python} for name, python in variables}}.items():
+        try:
+            found.usable[name] = _tool(name, table)
+        except InputError as error:
+            found.broken[name] = error.message
+    return found
 
 
 def _file(path: Path | None) -> dict[str, Any]:

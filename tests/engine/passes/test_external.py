@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from optimizer.errors import InputError
 from optimizer.formats import inspect_model
 from optimizer.hardware.probing import runtime_versions
 from optimizer.host_folders import HOME
-from optimizer.passes import No, Yes, passes
+from optimizer.passes import No, Yes, broken_passes, optimization_pass, passes
 from optimizer.passes.build_key import build_key, tool_versions
 from optimizer.pipeline.builds import BuildCache
 from optimizer.pipeline.materialise import materialise
@@ -26,6 +27,7 @@ from optimizer.sandbox.levels import is_installed
 from optimizer.sandbox.recipe import JobFolder, spawn_request
 from optimizer.search import planner
 from optimizer.specs import Budget, HardwareProfile, InputSource, PassStep, Recipe, SearchSpec
+from parka_agent.doctor import Finding, pass_findings
 from tests import samples
 from tests.engine.passes import models
 from tests.engine.pipeline.test_prepared_starts import subject
@@ -62,7 +64,7 @@ offer("damaged", lambda: (written(job).write_bytes(b"no model"), job.out / "made
 
 
 def forget() -> None:
-    tools._declared.cache_clear()
+    tools._read.cache_clear()
 
 
 @pytest.fixture
@@ -230,12 +232,40 @@ def _plan(card: object, spec: SearchSpec, host: HardwareProfile) -> planner.Plan
         ('[mine]\npython = "/usr/bin/env"\nscript = "/etc/passwd"\nvariants = ["a b"]\n', "no driver"),
     ],
 )
-def test_a_declaration_that_cannot_be_used_is_refused_with_what_to_write(declared: Path, text: str, sentence: str) -> None:
+def test_a_declaration_that_cannot_be_used_is_told_of_with_what_to_write(declared: Path, text: str, sentence: str) -> None:
     (declared / "home" / tools.FILE_NAME).write_text(text)
     forget()
+    [(name, reason)] = broken_passes().items()
+    assert sentence in reason
+    assert name not in passes()
     with pytest.raises(InputError, match=sentence) as refusal:
-        passes()
+        optimization_pass(name)
     assert refusal.value.code == "tools.config"
+
+
+def test_a_broken_declaration_leaves_the_others_and_the_children_alone(declared: Path) -> None:
+    with (declared / "home" / tools.FILE_NAME).open("a") as file:
+        file.write('[olive]\npython = "/gone/bin/python"\n')
+    forget()
+    assert built(declared, "exact").ok
+    assert set(tools.versions()) == {"our_tool"}
+    card = inspect_model(samples.conv(declared / "conv.onnx"))
+    host = HardwareProfile(**{**_facts(), "runtimes": {"onnxruntime": "1"}})
+    told = [one for one in _plan(card, SearchSpec(), host).not_tried if "olive" in one.label.lower()]
+    assert [one.label for one in told] == ["olive"]
+    assert "is no such program" in told[0].reason
+    assert Finding(topic="pass", good=False, text=f"olive: {tools.broken_tools()['olive']}") in pass_findings()
+    with pytest.raises(InputError, match="is no such program"):
+        build_key("0" * 64, [PassStep(name="olive")])
+
+
+def test_a_tool_that_vanishes_after_it_was_read_takes_nothing_down(declared: Path) -> None:
+    tools.declared_tools()
+    shutil.rmtree(declared / "tool")
+    assert "our_tool" not in runtime_versions()
+    outcome = built(declared, "exact")
+    assert outcome.failure is not None
+    assert outcome.failure.code == "pass.not_applicable"
 
 
 @pytest.mark.parametrize("variable", ["HOME", HOME])
@@ -249,9 +279,8 @@ def test_an_interpreter_whose_folder_holds_what_is_private_is_refused(
     monkeypatch.setenv(HOME, "")
     monkeypatch.setenv(variable, str(declared / "private"))
     monkeypatch.setenv("PARKA_TOOL_OLIVE", str(declared / place / "python"))
-    with pytest.raises(InputError, match="Make an environment in a folder of its own") as refusal:
-        tools.declared_tools()
-    assert refusal.value.code == "tools.config"
+    assert "olive" not in tools.declared_tools()
+    assert "Make an environment in a folder of its own" in tools.broken_tools()["olive"]
 
 
 def test_an_interpreter_that_only_links_into_the_home_is_refused(declared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,8 +291,7 @@ def test_an_interpreter_that_only_links_into_the_home_is_refused(declared: Path,
     (declared / "link" / "bin").mkdir(parents=True)
     (declared / "link" / "bin" / "python").symlink_to(declared / "tool" / "bin" / "python")
     monkeypatch.setenv("PARKA_TOOL_OLIVE", str(declared / "link" / "bin" / "python"))
-    with pytest.raises(InputError, match="would show"):
-        tools.declared_tools()
+    assert "would show" in tools.broken_tools()["olive"]
 
 
 def test_what_every_child_sees_is_no_root_of_a_tool(declared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,11 +300,13 @@ def test_what_every_child_sees_is_no_root_of_a_tool(declared: Path, monkeypatch:
     assert tools.roots() == (tools.KNOWN["olive"].script,)
 
 
-def test_a_declaration_that_others_may_write_is_refused(declared: Path) -> None:
+def test_a_declaration_that_others_may_write_is_refused_as_a_whole(declared: Path) -> None:
     (declared / "home" / tools.FILE_NAME).chmod(0o666)
     forget()
-    with pytest.raises(InputError, match="chmod go-w"):
-        tools.declared_tools()
+    assert not tools.declared_tools()
+    assert "chmod go-w" in broken_passes()[tools.FILE_NAME]
+    with pytest.raises(InputError, match=r"There is no pass named 'our_tool'; .* chmod go-w"):
+        optimization_pass("our_tool")
 
 
 def test_a_variable_declares_a_tool_that_has_a_driver(declared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
