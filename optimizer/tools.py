@@ -33,6 +33,7 @@ FILE_NAME = "tools.toml"
 INHERITED = "PARKA_TOOLS"
 """How a sandboxed child, which sees no home and no other variable, learns what its supervisor knows."""
 SCRIPTS = Path(__file__).resolve().parent / "passes" / "tool_scripts"
+PREFIX = "tool:"
 NAME = re.compile(r"[a-z][a-z0-9_]{1,40}")
 
 
@@ -108,15 +109,28 @@ def roots() -> tuple[str, ...]:
     return tuple(sorted(map(str, found)))
 
 
+def runtime_name(tool: str) -> str:
+    """What the tool is called among a machine's runtimes: never like a package of Parka's own environment."""
+    return f"{PREFIX}{tool}"
+
+
+def readable(runtime: str) -> str:
+    """The name of a runtime for people."""
+    return f"{runtime.removeprefix(PREFIX)} (tool)" if runtime.startswith(PREFIX) else runtime
+
+
 def versions() -> dict[str, str]:
-    """Version of each declared tool's distribution; a script of the owner's counts by its content. Absent packages are left out."""
+    """Version of each declared tool, by its name among the runtimes: its distribution's, and a script of the owner's by its content.
+
+    A tool without either is left out.
+    """
     found = {}
     for tool in declared_tools().values():
         installed = _installed_version(tool)
         own = "" if tool.name in KNOWN else _script_version(Path(tool.script))
         told = "+".join(part for part in (installed, own) if part)
         if told:
-            found[tool.distribution] = told
+            found[runtime_name(tool.name)] = told
     return found
 
 

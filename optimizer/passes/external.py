@@ -18,7 +18,7 @@ from optimizer.passes.examples import examples_file
 from optimizer.passes.onnx_files import load, save, size_facts
 from optimizer.passes.quantizer import CALIBRATION_EXAMPLES, calibratable
 from optimizer.specs import HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep, Precision
-from optimizer.tools import KNOWN, SCRIPTS, Tool, declared_tools
+from optimizer.tools import KNOWN, SCRIPTS, Tool, declared_tools, runtime_name
 
 VARIANT = "variant"
 ANSWER = '{"label"'
@@ -40,11 +40,11 @@ class ExternalTool:
     def __init__(self, tool: Tool) -> None:
         self.name = tool.name
         self.title = tool.title
-        self.tools: tuple[str, ...] = ("onnx", tool.distribution)
+        self.tools: tuple[str, ...] = ("onnx", runtime_name(tool.name))
         self._tool = tool
 
     def applicable(self, card: ModelCard, hardware: HardwareProfile) -> Yes | No:
-        if self._tool.distribution not in hardware.runtimes:
+        if runtime_name(self.name) not in hardware.runtimes:
             return No("it runs in an environment of its own, and none is declared on this machine")
         return calibratable(card) if self._tool.name in KNOWN else Yes()
 

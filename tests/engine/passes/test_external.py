@@ -185,11 +185,32 @@ def test_a_tool_that_fails_is_told_of_in_its_own_last_words(declared: Path, vari
 
 def test_a_tool_counts_among_the_runtimes_and_its_script_among_the_build_key(declared: Path) -> None:
     steps = [PassStep(name="our_tool")]
-    first = (runtime_versions()["our_tool"], tool_versions(steps)["our_tool"], build_key("0" * 64, steps))
+    first = (runtime_versions()["tool:our_tool"], tool_versions(steps)["tool:our_tool"], build_key("0" * 64, steps))
     assert first[0] == first[1] != ""
     script = declared / "tool" / "drive.py"
     script.write_text(script.read_text() + "# changed\n")
     assert build_key("0" * 64, steps) != first[2]
+
+
+def test_a_tool_that_names_a_package_of_ours_counts_by_its_own_script_and_gives_us_no_package(declared: Path) -> None:
+    before = runtime_versions()
+    with (declared / "home" / tools.FILE_NAME).open("a") as file:
+        file.write('distribution = "onnx"\n')
+    forget()
+    assert runtime_versions() == before
+    assert tool_versions([PassStep(name="our_tool")])["tool:our_tool"] == before["tool:our_tool"]
+    absent = "torch" if "torch" not in before else "tensorflow"
+    site = next((declared / "tool" / "venv").glob("lib/python3*/site-packages"))
+    (site / f"{absent}-9.dist-info").mkdir()
+    (site / f"{absent}-9.dist-info" / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {absent}\nVersion: 9\n")
+    config = declared / "home" / tools.FILE_NAME
+    config.write_text(config.read_text().replace('"onnx"', f'"{absent}"'))
+    forget()
+    assert runtime_versions() == {**before, "tool:our_tool": f"9+{before['tool:our_tool']}"}
+
+
+def test_a_tool_among_the_runtimes_reads_as_one() -> None:
+    assert [tools.readable(name) for name in ("openvino", "tool:olive")] == ["openvino", "olive (tool)"]
 
 
 def test_a_tool_is_planned_where_it_is_declared_and_told_of_elsewhere(declared: Path) -> None:
@@ -248,7 +269,7 @@ def test_a_broken_declaration_leaves_the_others_and_the_children_alone(declared:
         file.write('[olive]\npython = "/gone/bin/python"\n')
     forget()
     assert built(declared, "exact").ok
-    assert set(tools.versions()) == {"our_tool"}
+    assert set(tools.versions()) == {"tool:our_tool"}
     card = inspect_model(samples.conv(declared / "conv.onnx"))
     host = HardwareProfile(**{**_facts(), "runtimes": {"onnxruntime": "1"}})
     told = [one for one in _plan(card, SearchSpec(), host).not_tried if "olive" in one.label.lower()]
@@ -262,7 +283,7 @@ def test_a_broken_declaration_leaves_the_others_and_the_children_alone(declared:
 def test_a_tool_that_vanishes_after_it_was_read_takes_nothing_down(declared: Path) -> None:
     tools.declared_tools()
     shutil.rmtree(declared / "tool")
-    assert "our_tool" not in runtime_versions()
+    assert "tool:our_tool" not in runtime_versions()
     outcome = built(declared, "exact")
     assert outcome.failure is not None
     assert outcome.failure.code == "pass.not_applicable"
@@ -313,7 +334,7 @@ def test_a_variable_declares_a_tool_that_has_a_driver(declared: Path, monkeypatc
     python = declared / "tool" / "venv" / "bin" / "python"
     monkeypatch.setenv("PARKA_TOOL_OLIVE", str(python))
     assert tools.declared_tools()["olive"].python == str(python)
-    assert "olive-ai" not in tools.versions()
+    assert "tool:olive" not in tools.versions()
     card, host = inspect_model(samples.conv(declared / "conv.onnx")), models.HOST
     assert isinstance(passes()["olive"].applicable(card, host), No)
     assert isinstance(passes()["our_tool"].applicable(card, HardwareProfile(**{**_facts(), "runtimes": tools.versions()})), Yes)
