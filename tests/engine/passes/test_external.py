@@ -56,6 +56,13 @@ if job.variant == "dies":
     sys.exit("Loading\\nLicence expired on 2020-01-01\\n")
 if job.variant == "escapes":
     print(json.dumps({"label": "escapes", "entry": "../../model/model.onnx"}))
+if job.variant == "plain":
+    print(json.dumps({"seconds": float("nan"), "entry": str(written(job).relative_to(job.out)), "label": "plain"}))
+    print(json.dumps({"label": 3}), "[" * 100_000, "null", "done", sep="\\n")
+if job.variant == "nameless":
+    print(json.dumps({"label": ["nameless"], "entry": str(written(job).relative_to(job.out))}))
+if job.variant in ("nul", "long"):
+    print(json.dumps({"label": "odd", "entry": "\\0.onnx" if job.variant == "nul" else "x" * 5000 + ".onnx"}))
 offer("as it is", lambda: written(job), job=job, variant="exact")
 offer("network", lambda: network(job), job=job, variant="network")
 offer("secret", lambda: secret(job), job=job, variant="secret")
@@ -173,6 +180,9 @@ def test_a_tool_reaches_no_network_and_no_other_file(declared: Path, variant: st
         ("dies", "Our tool gave no model: Licence expired on 2020-01-01"),
         ("escapes", "which is no ONNX file that it wrote"),
         ("damaged", "cannot be read"),
+        ("nameless", 'Our tool gave no model: {"label": ["nameless"]'),
+        ("nul", "which is no ONNX file that it wrote"),
+        ("long", "which is no ONNX file that it wrote"),
         ("unheard_of", "Our tool gave no model: it said nothing."),
     ],
 )
@@ -181,6 +191,13 @@ def test_a_tool_that_fails_is_told_of_in_its_own_last_words(declared: Path, vari
     assert outcome.failure is not None
     assert outcome.failure.code == "pass.failed"
     assert sentence in outcome.failure.detail
+
+
+def test_an_answer_is_known_by_its_label_wherever_it_stands(declared: Path) -> None:
+    outcome = built(declared, "plain")
+    assert outcome.result is not None, outcome.failure
+    [facts] = outcome.result["facts"]
+    assert (facts["way"], facts["tool_seconds"]) == ("plain", None)
 
 
 def test_a_tool_counts_among_the_runtimes_and_its_script_among_the_build_key(declared: Path) -> None:
