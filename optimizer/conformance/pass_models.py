@@ -13,6 +13,7 @@ from onnx import helper
 from optimizer.backends import Available, backend
 from optimizer.conformance import tiny_models
 from optimizer.formats import inspect_model
+from optimizer.hardware.probing import runtime_versions
 from optimizer.passes.base import PassContext
 from optimizer.specs import BackendSettings, HardwareProfile
 
@@ -26,7 +27,7 @@ HOST = HardwareProfile(
     cores=2,
     memory_bytes=1 << 33,
     dot_int8=True,
-    runtimes={"nncf": "3.4.0"},
+    runtimes={"nncf": "3.4.0", **runtime_versions()},
 )
 AVAILABLE = Available(version="1")
 TOKENS = 24

@@ -125,7 +125,9 @@ def made_file(tool: Tool, told: dict[str, Any], *, out: Path) -> Path:
     except (OSError, ValueError):  # a name that no file can have
         is_own = False
     if not is_own:
-        raise PassFailed(f"{tool.title} names {str(told.get('entry'))[:SAID_AT_MOST]!r} as its result, which is no ONNX file that it wrote.")
+        raise PassFailed(
+            f"{tool.title} names {str(told.get('entry'))[:SAID_AT_MOST]!r} as its result, which is no ONNX file that it wrote."
+        )
     return entry
 
 
