@@ -101,6 +101,14 @@ def untidy(path: Path) -> Path:
     return tiny_models.save(graph, path)
 
 
+def biased(path: Path) -> Path:
+    """A matrix product whose bias is added beside it."""
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Add", ["h", "b"], ["y"])]
+    constants = [tiny_models.weights("w", [8, 8], seed=1), tiny_models.weights("b", [8], seed=2)]
+    inputs, outputs = [tiny_models.value("x", ["batch", 8])], [tiny_models.value("y", ["batch", 8])]
+    return tiny_models.save(helper.make_graph(nodes, "biased", inputs, outputs, constants), path)
+
+
 def old_conv(path: Path) -> Path:
     """The convolution of opset 11, below what per-channel scales need."""
     tiny_models.conv(path)

@@ -25,6 +25,7 @@ every_onnx_pass = pytest.mark.parametrize("one", ONNX_PASSES.values(), ids=list(
 
 MODELS: dict[str, tuple[Builder, list[models.Feeds]]] = {
     "untidy": (models.untidy, models.normal_feeds("x", (2, 8))),
+    "bias": (models.biased, models.normal_feeds("x", (2, 8))),
     "mlp": (tiny_models.mlp, models.normal_feeds("x", (1, 16))),
     "dynamic batch": (tiny_models.dynamic_batch, models.normal_feeds("x", (3, 16))),
     "conv": (tiny_models.conv, models.normal_feeds("image", (1, 3, 32, 32))),
