@@ -205,7 +205,7 @@ def _tensor(name: str, dtype: str, shape: Sequence[int | str | None]) -> str:
 def render_host(hardware: HardwareProfile, console: Console) -> None:
     """The machine in one line."""
     told = ("onnxruntime", "openvino", *package_versions(), *tools.versions())
-    runtimes = ", ".join(f"{name} {hardware.runtimes[name]}" for name in told if name in hardware.runtimes)
+    runtimes = ", ".join(f"{tools.readable(name)} {hardware.runtimes[name]}" for name in told if name in hardware.runtimes)
     console.print(f"{hardware.cpu_model}, {hardware.cores} cores, {format_bytes(hardware.memory_bytes)}; {runtimes}", style="dim")
 
 

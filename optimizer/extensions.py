@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from optimizer.errors import EngineFault
+from optimizer.host_folders import shows_too_much
 
 PASSES, BACKENDS = "parka.passes", "parka.backends"
 TEXT_AT_MOST = 300
@@ -51,6 +53,8 @@ def load(extension: Extension, *, contract: Sequence[str]) -> Any:
     from importlib import import_module
 
     module, _, name = extension.target.partition(":")
+    for root in filter(shows_too_much, _roots(extension)):
+        raise NotLoaded(extension, f"its sources lie directly in {root}, which children may not see; move them into a folder of their own.")
     try:
         made = getattr(import_module(module), name)()
     except (Exception, SystemExit) as error:  # a partner's package may fail in any way; the others must go on
@@ -75,17 +79,21 @@ def package_versions() -> dict[str, str]:
 
 
 def import_roots() -> tuple[str, ...]:
-    """Folders of the import path that lead to registered packages: a development install lies outside the environment."""
-    from importlib.util import find_spec
-    from pathlib import Path
+    """Folders of the import path that lead to registered packages: a development install lies outside the environment.
 
-    found: dict[str, None] = {}
-    for name in {one.target.partition(":")[0].partition(".")[0] for group in (PASSES, BACKENDS) for one in registered(group)}:
-        spec = _quietly(find_spec, name)
-        places = list(spec.submodule_search_locations or ()) if spec is not None else []
-        files = [spec.origin] if spec is not None and spec.origin and not places else []
-        found |= dict.fromkeys(str(Path(place).resolve().parent) for place in (*places, *files))
-    return tuple(sorted(found))
+    Without those that would show a child the owner's home.
+    """
+    found = {root for group in (PASSES, BACKENDS) for one in registered(group) for root in _roots(one)}
+    return tuple(sorted(str(root) for root in found if not shows_too_much(root)))
+
+
+def _roots(extension: Extension) -> set[Path]:
+    from importlib.util import find_spec
+
+    spec = _quietly(find_spec, extension.target.partition(":")[0].partition(".")[0])
+    places = list(spec.submodule_search_locations or ()) if spec is not None else []
+    files = [spec.origin] if spec is not None and spec.origin and not places else []
+    return {Path(place).resolve().parent for place in (*places, *files)}
 
 
 def _quietly(call: Any, name: str) -> Any:

@@ -20,19 +20,20 @@ import re
 import stat
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from optimizer.errors import InputError
+from optimizer.host_folders import HOME, shows_too_much
 
 VARIABLE = "PARKA_TOOL_"
 FILE_NAME = "tools.toml"
-HOME = "PARKA_HOME"
 INHERITED = "PARKA_TOOLS"
 """How a sandboxed child, which sees no home and no other variable, learns what its supervisor knows."""
 SCRIPTS = Path(__file__).resolve().parent / "passes" / "tool_scripts"
+PREFIX = "tool:"
 NAME = re.compile(r"[a-z][a-z0-9_]{1,40}")
 
 
@@ -49,6 +50,14 @@ class Tool:
     script: str
     variants: tuple[str, ...]
     python: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Declared:
+    """Declared tools by name, and by name why one of them cannot be used."""
+
+    usable: dict[str, Tool] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
 
 
 KNOWN = {
@@ -71,16 +80,21 @@ KNOWN = {
 
 
 def declared_tools() -> dict[str, Tool]:
-    """Tools with an environment on this machine, by name. Raises InputError ``tools.config``."""
+    """Tools with a usable environment on this machine, by name."""
     if INHERITED in os.environ:
         return {one["name"]: Tool(**{**one, "variants": tuple(one["variants"])}) for one in json.loads(os.environ[INHERITED])}
-    variables = {name[len(VARIABLE) :].lower(): value for name, value in os.environ.items() if name.startswith(VARIABLE) and value}
-    return dict(_declared(tuple(sorted(variables.items())), os.environ.get(HOME, "")))
+    return dict(_declared().usable)
+
+
+def broken_tools() -> dict[str, str]:
+    """Declarations that cannot be used, each with a sentence that says why; ``tools.toml`` where it is refused as a whole."""
+    return {} if INHERITED in os.environ else dict(_declared().broken)
 
 
 def known_tools() -> dict[str, Tool]:
     """Every tool that a recipe may name here: those with a driver, whether or not they have an environment, and declared ones."""
-    return {**KNOWN, **declared_tools()}
+    broken = broken_tools()
+    return {name: tool for name, tool in {**KNOWN, **declared_tools()}.items() if name not in broken}
 
 
 def for_children() -> dict[str, str]:
@@ -91,23 +105,40 @@ def for_children() -> dict[str, str]:
 
 def roots() -> tuple[str, ...]:
     """What a child must see to run the declared tools: their environments, the interpreters below them, scripts of the owner's."""
-    found = set()
-    for tool in declared_tools().values():
-        python = Path(tool.python)
-        found |= {python.parent.parent, python.resolve().parent.parent, Path(tool.script)}
-    return tuple(sorted(str(path) for path in found))
+    found = {path for tool in declared_tools().values() for path in (*_environments(Path(tool.python)), Path(tool.script)) if path.exists()}
+    return tuple(sorted(map(str, found)))
+
+
+def runtime_name(tool: str) -> str:
+    """What the tool is called among a machine's runtimes: never like a package of Parka's own environment."""
+    return f"{PREFIX}{tool}"
+
+
+def readable(runtime: str) -> str:
+    """The name of a runtime for people."""
+    return f"{runtime.removeprefix(PREFIX)} (tool)" if runtime.startswith(PREFIX) else runtime
 
 
 def versions() -> dict[str, str]:
-    """Version of each declared tool's distribution; a script of the owner's counts by its content. Absent packages are left out."""
+    """Version of each declared tool, by its name among the runtimes: its distribution's, and a script of the owner's by its content.
+
+    A tool without either is left out.
+    """
     found = {}
     for tool in declared_tools().values():
         installed = _installed_version(tool)
-        own = "" if tool.name in KNOWN else hashlib.sha256(Path(tool.script).read_bytes()).hexdigest()[:12]
+        own = "" if tool.name in KNOWN else _script_version(Path(tool.script))
         told = "+".join(part for part in (installed, own) if part)
         if told:
-            found[tool.distribution] = told
+            found[runtime_name(tool.name)] = told
     return found
+
+
+def _script_version(script: Path) -> str:
+    try:
+        return hashlib.sha256(script.read_bytes()).hexdigest()[:12]
+    except OSError:
+        return ""
 
 
 def _installed_version(tool: Tool) -> str:
@@ -117,10 +148,24 @@ def _installed_version(tool: Tool) -> str:
     return next((one.version for one in distributions(name=tool.distribution, path=places)), "")
 
 
+def _declared() -> _Declared:
+    variables = {name[len(VARIABLE) :].lower(): value for name, value in os.environ.items() if name.startswith(VARIABLE) and value}
+    return _read(tuple(sorted(variables.items())), os.environ.get(HOME, ""))
+
+
 @cache
-def _declared(variables: tuple[tuple[str, str], ...], home: str) -> dict[str, Tool]:
-    tables = {**_file(Path(home) / FILE_NAME if home else None), **{name: {"python": python} for name, python in variables}}
-    return {name: _tool(name, table) for name, table in tables.items()}
+def _read(variables: tuple[tuple[str, str], ...], home: str) -> _Declared:
+    found = _Declared()
+    try:
+        tables = _file(Path(home) / FILE_NAME if home else None)
+    except InputError as error:
+        tables, found.broken[FILE_NAME] = {}, error.message
+    for name, table in {**tables, **{name: {"python": python} for name, python in variables}}.items():
+        try:
+            found.usable[name] = _tool(name, table)
+        except InputError as error:
+            found.broken[name] = error.message
+    return found
 
 
 def _file(path: Path | None) -> dict[str, Any]:
@@ -142,6 +187,11 @@ def _tool(name: str, table: Any) -> Tool:
     python = Path(str(table.get("python", "")))
     if not (python.is_absolute() and python.parent.name == "bin" and os.access(python, os.X_OK)):
         raise _refused(f'The tool {name!r} needs python = "/path/to/environment/bin/python"; {str(python)!r} is no such program.')
+    for root in filter(shows_too_much, _environments(python)):
+        raise _refused(
+            f"The tool {name!r} would show {str(root)!r} as a whole to the programs that build models. Make an environment in a folder of "
+            f"its own (python3 -m venv /path/to/environment) and declare its bin/python."
+        )
     if name in KNOWN:
         return replace(KNOWN[name], python=str(python))
     script = Path(str(table.get("script", "")))
@@ -150,6 +200,11 @@ def _tool(name: str, table: Any) -> Tool:
         raise _refused(f'Parka has no driver for the tool {name!r}: add script = "/path/to/driver.py" and variants = ["name", ...].')
     title, distribution = str(table.get("title", name)), str(table.get("distribution", name))
     return Tool(name=name, title=title, distribution=distribution, script=str(script), variants=tuple(variants), python=str(python))
+
+
+def _environments(python: Path) -> tuple[Path, ...]:
+    """Folders of the interpreter and of the one it links to, without those that every child sees."""
+    return tuple(one for one in (python.parent.parent, python.resolve().parent.parent) if not one.resolve().is_relative_to("/usr"))
 
 
 def _are_names(values: Any) -> bool:

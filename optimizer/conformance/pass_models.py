@@ -13,6 +13,7 @@ from onnx import helper
 from optimizer.backends import Available, backend
 from optimizer.conformance import tiny_models
 from optimizer.formats import inspect_model
+from optimizer.hardware.probing import runtime_versions
 from optimizer.passes.base import PassContext
 from optimizer.specs import BackendSettings, HardwareProfile
 
@@ -26,7 +27,7 @@ HOST = HardwareProfile(
     cores=2,
     memory_bytes=1 << 33,
     dot_int8=True,
-    runtimes={"nncf": "3.4.0"},
+    runtimes={"nncf": "3.4.0", **runtime_versions()},
 )
 AVAILABLE = Available(version="1")
 TOKENS = 24
@@ -98,6 +99,14 @@ def untidy(path: Path) -> Path:
     ]
     graph = helper.make_graph(nodes, "untidy", [tiny_models.value("x", ["batch", 8])], [tiny_models.value("y", ["batch", 8])])
     return tiny_models.save(graph, path)
+
+
+def biased(path: Path) -> Path:
+    """A matrix product whose bias is added beside it."""
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Add", ["h", "b"], ["y"])]
+    constants = [tiny_models.weights("w", [8, 8], seed=1), tiny_models.weights("b", [8], seed=2)]
+    inputs, outputs = [tiny_models.value("x", ["batch", 8])], [tiny_models.value("y", ["batch", 8])]
+    return tiny_models.save(helper.make_graph(nodes, "biased", inputs, outputs, constants), path)
 
 
 def old_conv(path: Path) -> Path:

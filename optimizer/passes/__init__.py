@@ -32,7 +32,7 @@ from optimizer.passes.static_int8 import StaticInt8
 from optimizer.passes.structured_pruning import StructuredPruning
 from optimizer.passes.transformer_fusion import TransformerFusion
 from optimizer.passes.weight_only import WeightOnly
-from optimizer.tools import known_tools
+from optimizer.tools import FILE_NAME, broken_tools, known_tools
 
 CONTRACT = (
     "name", "title", "family", "scope", "accuracy", "needs", "formats", "backends", "precisions", "tools", "applicable", "variants", "apply",
@@ -95,17 +95,20 @@ def conversions() -> dict[str, Conversion]:
 
 
 def broken_passes() -> dict[str, str]:
-    """Registered passes that could not be loaded, each with a sentence that names the package and the cause."""
-    return dict(_registered().broken)
+    """Registered passes that could not be loaded and declared tools that cannot be used, each with a sentence that names the cause."""
+    return {**_registered().broken, **broken_tools()}
 
 
 def optimization_pass(name: str) -> Pass:
-    """The pass of that name. Raises InputError ``pass.unknown``."""
+    """The pass of that name. Raises InputError ``pass.unknown``, ``tools.config`` where a tool is declared that cannot be used."""
     table = passes()
-    if name not in table:
-        why = broken_passes().get(name, f"choose from: {', '.join(table)}.")
-        raise InputError("pass.unknown", f"There is no pass named {name!r}; {why}")
-    return table[name]
+    if name in table:
+        return table[name]
+    tools = broken_tools()
+    if name in tools:
+        raise InputError("tools.config", tools[name])
+    why = broken_passes().get(name) or tools.get(FILE_NAME) or f"choose from: {', '.join(table)}."
+    raise InputError("pass.unknown", f"There is no pass named {name!r}; {why}")
 
 
 __all__ = [

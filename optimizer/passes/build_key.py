@@ -46,12 +46,15 @@ def tool_versions(passes: Sequence[PassStep]) -> dict[str, str]:
     """Installed version of every distribution that the chain's results depend on, an external toolkit's in its own environment; empty
     text where one is absent.
     """
-    elsewhere = tools.versions()
-    return {name: _version(name, elsewhere) for name in sorted({tool for step in passes for tool in optimization_pass(step.name).tools})}
+    names = sorted({name for step in passes for name in optimization_pass(step.name).tools})
+    elsewhere = tools.versions() if any(name.startswith(tools.PREFIX) for name in names) else {}
+    return {name: _version(name, elsewhere) for name in names}
 
 
-def _version(distribution: str, elsewhere: Mapping[str, str]) -> str:
+def _version(name: str, elsewhere: Mapping[str, str]) -> str:
+    if name.startswith(tools.PREFIX):
+        return elsewhere.get(name, "")
     try:
-        return version(distribution)
+        return version(name)
     except PackageNotFoundError:
-        return elsewhere.get(distribution, "")
+        return ""

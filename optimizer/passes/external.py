@@ -6,6 +6,7 @@ The toolkit's driver script is started inside the build's sandboxed child: no ne
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 from collections.abc import Sequence
@@ -18,10 +19,9 @@ from optimizer.passes.examples import examples_file
 from optimizer.passes.onnx_files import load, save, size_facts
 from optimizer.passes.quantizer import CALIBRATION_EXAMPLES, calibratable
 from optimizer.specs import HardwareProfile, Json, ModelCard, PassAccuracy, PassNeeds, PassScope, PassStep, Precision
-from optimizer.tools import KNOWN, SCRIPTS, Tool, declared_tools
+from optimizer.tools import KNOWN, SCRIPTS, Tool, runtime_name
 
 VARIANT = "variant"
-ANSWER = '{"label"'
 SAID_AT_MOST = 300
 QUIET = {"PYTHONNOUSERSITE": "1", "OLIVE_DISABLE_TELEMETRY": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
@@ -40,11 +40,11 @@ class ExternalTool:
     def __init__(self, tool: Tool) -> None:
         self.name = tool.name
         self.title = tool.title
-        self.tools: tuple[str, ...] = ("onnx", tool.distribution)
+        self.tools: tuple[str, ...] = ("onnx", runtime_name(tool.name))
         self._tool = tool
 
     def applicable(self, card: ModelCard, hardware: HardwareProfile) -> Yes | No:
-        if self._tool.distribution not in hardware.runtimes:
+        if runtime_name(self.name) not in hardware.runtimes:
             return No("it runs in an environment of its own, and none is declared on this machine")
         return calibratable(card) if self._tool.name in KNOWN else Yes()
 
@@ -52,8 +52,8 @@ class ExternalTool:
         return tuple(PassStep(name=self.name, params={VARIANT: one}) for one in self._tool.variants)
 
     def apply(self, source: Path, target_dir: Path, params: dict[str, Json], context: PassContext) -> PassResult:
-        tool = declared_tools().get(self.name)
-        if tool is None:
+        tool = self._tool
+        if not tool.python:
             raise PassFailed(f"No environment of {self.title} is declared on this machine.")
         if context.calibration is None:
             raise PassFailed(f"{self.title} needs calibration examples: add real inputs or pick a shipped corpus that fits.")
@@ -73,7 +73,7 @@ class ExternalTool:
         told = run_driver(tool, job, cwd=work)
         entry = made_file(tool, told, out=out)
         before, after = load(source), load(entry)
-        facts = {"tool": tool.title, "way": told["label"], "tool_seconds": told.get("seconds"), **size_facts(before, after)}
+        facts = {"tool": tool.title, "way": told["label"], "tool_seconds": seconds_of(told), **size_facts(before, after)}
         return PassResult(entry=save(after, target_dir), facts=facts)
 
 
@@ -97,24 +97,44 @@ def run_driver(tool: Tool, job: dict[str, Any], *, cwd: Path) -> dict[str, Any]:
         )
     except OSError as error:
         raise PassFailed(f"{tool.title} cannot be started: {error}.") from error
-    answers = [line for line in done.stdout.splitlines() if line.startswith(ANSWER)]
-    if not answers:
+    told = answer_in(done.stdout)
+    if told is None:
         raise PassFailed(f"{tool.title} gave no model: {last_line(done.stderr or done.stdout)}")
-    try:
-        told: dict[str, Any] = json.loads(answers[-1])
-    except ValueError as error:
-        raise PassFailed(f"{tool.title} gave an answer that is not JSON: {error}.") from error
     if "error" in told:
         raise PassFailed(f"{tool.title}: {str(told['error'])[-SAID_AT_MOST:]}")
     return told
 
 
+def answer_in(text: str) -> dict[str, Any] | None:
+    """The last line that is a JSON object with a text ``label``: tools may print what they like before and after it."""
+    for line in reversed(text.splitlines()):
+        try:
+            told = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(told, dict) and isinstance(told.get("label"), str):
+            return told
+    return None
+
+
 def made_file(tool: Tool, told: dict[str, Any], *, out: Path) -> Path:
     """The model that the driver names, if it is an ONNX file of its own. Raises ``pass.failed``."""
     entry = out / str(told.get("entry", ""))
-    if not entry.resolve().is_relative_to(out.resolve()) or entry.suffix != ".onnx" or not entry.is_file():
-        raise PassFailed(f"{tool.title} names {str(told.get('entry'))!r} as its result, which is no ONNX file that it wrote.")
+    try:
+        is_own = entry.resolve().is_relative_to(out.resolve()) and entry.suffix == ".onnx" and entry.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        is_own = False
+    if not is_own:
+        raise PassFailed(
+            f"{tool.title} names {str(told.get('entry'))[:SAID_AT_MOST]!r} as its result, which is no ONNX file that it wrote."
+        )
     return entry
+
+
+def seconds_of(told: dict[str, Any]) -> float | None:
+    """How long the driver says that the tool worked; None where it says no such thing."""
+    seconds = told.get("seconds")
+    return seconds if isinstance(seconds, (int, float)) and 0 <= seconds < math.inf else None
 
 
 def last_line(text: str) -> str:

@@ -12,6 +12,7 @@ from optimizer.codec import digest, from_jsonable, to_jsonable
 from optimizer.passes import optimization_pass
 from optimizer.passes.build_key import build_key
 from optimizer.passes.child import CHECKPOINTS, PROGRESS
+from optimizer.passes.external import ExternalTool
 from optimizer.pipeline.builds import Build, BuildCache, check_files, digest_folder
 from optimizer.pipeline.subject import Subject, result_of
 from optimizer.sandbox import ChildJob, Sandbox
@@ -158,6 +159,7 @@ def _build(key: str, recipe: Recipe, *, begun: Build, subject: Subject, cache: B
             **training.binds,
         },
         limits=subject.limits,
+        tools=any(isinstance(optimization_pass(step.name), ExternalTool) for step in recipe.passes),
     )
     outcome = sandbox.run(job, cancelled=subject.cancelled, heard=lambda reply: subject.heard(_words(reply)))
     try:

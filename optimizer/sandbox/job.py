@@ -37,13 +37,15 @@ class ChildJob:
     """A function to run in a child: ``entry`` is ``package.module:function`` within ``optimizer``.
 
     ``binds`` maps a short name to a host file or folder that the child may read; inside, ``ChildContext.path(name)``
-    gives its location at every level. ``params`` is plain JSON.
+    gives its location at every level. ``params`` is plain JSON. Only with ``tools`` does the child see the external toolkits
+    that this machine's owner declared.
     """
 
     entry: str
     params: dict[str, Any] = field(default_factory=dict)
     binds: dict[str, Path] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    tools: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ class JobFolder:
 
 def spawn_request(job: ChildJob, *, level: Level, folder: JobFolder) -> dict[str, Any]:
     """What the spawner must know to start this job at this level; plain JSON."""
-    environment = clean_environment("/tmp" if level is Level.A else str(folder.scratch))  # noqa: S108
+    environment = clean_environment("/tmp" if level is Level.A else str(folder.scratch), tools=job.tools)  # noqa: S108
     request: dict[str, Any] = {
         "level": str(level),
         "command": python_command(JOB_FD),
@@ -40,13 +40,13 @@ def spawn_request(job: ChildJob, *, level: Level, folder: JobFolder) -> dict[str
     }
     if level is Level.A:
         request |= {
-            "command": recipe_a.command(request["command"], environment=environment, binds=job.binds, out=folder.out),
+            "command": recipe_a.command(request["command"], environment=environment, binds=job.binds, out=folder.out, tools=job.tools),
             "seccomp": _encoded(seccomp.filter_program()),
         }
     elif level is Level.B:
         abi = landlock.abi()
         request |= {
-            "rules": recipe_b.rules(job.binds, out=folder.out, scratch=folder.scratch),
+            "rules": recipe_b.rules(job.binds, out=folder.out, scratch=folder.scratch, tools=job.tools),
             "seccomp": _encoded(seccomp.filter_program(families=seccomp.families_below_abi(abi), calls=seccomp.calls_below_abi(abi))),
         }
     return request

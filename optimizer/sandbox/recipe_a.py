@@ -19,7 +19,9 @@ def available() -> bool:
     return shutil.which("bwrap") is not None
 
 
-def command(inner: Sequence[str], *, environment: Mapping[str, str], binds: Mapping[str, Path], out: Path) -> list[str]:
+def command(
+    inner: Sequence[str], *, environment: Mapping[str, str], binds: Mapping[str, Path], out: Path, tools: bool = False
+) -> list[str]:
     """``inner`` wrapped in bubblewrap: no network, no host files but what is listed, own pids, no nested namespaces.
 
     Binds appear read-only under /in, ``out`` as /out. Raises EngineFault ``sandbox.unavailable`` without bubblewrap.
@@ -31,7 +33,7 @@ def command(inner: Sequence[str], *, environment: Mapping[str, str], binds: Mapp
         program, "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session", "--cap-drop", "ALL",
         "--clearenv", *_variables(environment), "--proc", "/proc", "--dev", "/dev",
         "--size", str(TMPFS_BYTES), "--tmpfs", "/tmp",  # noqa: S108 - first, for a checkout or an environment may itself lie below it
-        *_host_parts(), *_inputs(binds), "--bind", str(out), "/out", "--chdir", "/out", "--add-seccomp-fd", str(SECCOMP_FD), *inner,
+        *_host_parts(tools=tools), *_inputs(binds), "--bind", str(out), "/out", "--chdir", "/out", "--add-seccomp-fd", str(SECCOMP_FD), *inner,
     ]  # fmt: skip
 
 
@@ -39,11 +41,11 @@ def _variables(environment: Mapping[str, str]) -> list[str]:
     return [part for name, value in environment.items() for part in ("--setenv", name, value)]
 
 
-def _host_parts() -> list[str]:
+def _host_parts(*, tools: bool) -> list[str]:
     parts = ["--ro-bind", "/usr", "/usr", "--ro-bind", "/sys/devices/system", "/sys/devices/system"]
     for path, target in system_folders():
         parts += ["--symlink", target, path] if target else ["--ro-bind", path, path]
-    return parts + _read_only(python_roots()) + ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+    return parts + _read_only(python_roots(tools=tools)) + ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
 
 
 def _read_only(paths: Sequence[str]) -> list[str]:

@@ -17,11 +17,11 @@ def available() -> bool:
     return abi() >= MIN_ABI
 
 
-def rules(binds: Mapping[str, Path], *, out: Path, scratch: Path) -> list[tuple[str, int]]:
+def rules(binds: Mapping[str, Path], *, out: Path, scratch: Path, tools: bool = False) -> list[tuple[str, int]]:
     """``(path, rights)``: libraries and interpreter to read and run, inputs to read, ``out`` and ``scratch`` for all but running."""
     everything_but_run = handled_rights(abi()) & NO_EXECUTE
     return [
-        *((path, READ_EXECUTE) for path in (*LIBRARIES, *python_roots())),
+        *((path, READ_EXECUTE) for path in (*LIBRARIES, *python_roots(tools=tools))),
         *((path, READ_ONLY) for path in READABLE),
         ("/dev/null", READ_WRITE_FILE),
         *((str(path.resolve()), READ_ONLY) for path in binds.values()),

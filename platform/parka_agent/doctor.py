@@ -73,7 +73,7 @@ def backend_findings() -> list[Finding]:
 
 
 def pass_findings() -> list[Finding]:
-    """Passes of other packages; our own need no telling."""
+    """Passes of other packages and external toolkits; our own need no telling."""
     good = [
         Finding(topic="pass", good=True, text=f"{name}: {one.title}")
         for name, one in passes().items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from optimizer import extensions
 from optimizer.extensions import BACKENDS, PASSES, Extension, NotLoaded
+from optimizer.sandbox import layout
 from optimizer.sandbox.layout import python_roots
 
 MODULE = """\
@@ -30,7 +32,8 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-dev\nVersion: 3.1\n")
     (facts / "entry_points.txt").write_text(f"[{PASSES}]\nacme_dev = acme_dev:Good\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    caches = (extensions.registered, python_roots)
+    monkeypatch.delitem(sys.modules, "acme_dev", raising=False)
+    caches = (extensions.registered, layout._own_roots)
     for cache in caches:
         cache.cache_clear()
     yield tmp_path
@@ -45,6 +48,14 @@ def test_a_registered_package_is_named_with_its_version_and_its_children_may_rea
     assert str(installed.resolve()) in extensions.import_roots()
     assert any(installed.resolve().is_relative_to(root) for root in python_roots())
     assert extensions.load(found, contract=("name",)).name == "acme_dev"
+
+
+def test_a_package_that_lies_directly_in_the_home_opens_no_home_to_children(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(installed))
+    assert str(installed.resolve()) not in (*extensions.import_roots(), *python_roots())
+    found = next(one for one in extensions.registered(PASSES) if one.name == "acme_dev")
+    with pytest.raises(NotLoaded, match=f"acme-dev could not be loaded: its sources lie directly in {installed.resolve()}"):
+        extensions.load(found, contract=("name",))
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ from optimizer.passes.base import PassContext
 from optimizer.passes.training.data import training_material
 from optimizer.specs import PassNeeds, TaskKind
 from tests.engine.passes import models
-from tests.engine.passes.models import HOST as WITHOUT_TORCH
 from tests.engine.torch import networks
 
+WITHOUT_TORCH = replace(models.HOST, runtimes={})
 TRAINING = {name: one for name, one in PASSES.items() if one.needs is PassNeeds.TRAINING}
 SMALL = {"structured_pruning": {"kept": 0.5}, "distillation": {"width": 0.5}, "qat_int8": {"activation": "uint8", "per_channel": True}}
 every_training_pass = pytest.mark.parametrize("name", TRAINING)

@@ -13,6 +13,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from optimizer.score.cost import MachinePrice
 from optimizer.score.wording import format_bytes
+from optimizer.tools import readable
 from parka.accounts.access import Access, Capability
 from parka.core.errors import NotFound, PlatformError
 from parka.core.text import clean_line
@@ -72,7 +73,9 @@ def agent_detail(request: HttpRequest, access: Access, slug: str) -> HttpRespons
         "line": agent_line(agent, online=selectors.is_online(agent), waiting=0),
         "machine": machine_facts(profile) if profile else [],
         "peaks": peaks(profile) if profile else [],
-        "runtimes": sorted((clean_line(name, limit=60), clean_line(str(value), limit=80)) for name, value in agent.runtimes.items()),
+        "runtimes": sorted(
+            (clean_line(readable(name), limit=60), clean_line(str(value), limit=80)) for name, value in agent.runtimes.items()
+        ),
         "price": _price(access, agent),
         "runs": list(runs(access).filter(agent=agent)[:10]),
         "may_manage": access.may(Capability.MANAGE_AGENTS),
