@@ -423,7 +423,7 @@ def test_a_shape_of_the_traffic_that_gets_slower_is_named_though_the_mix_wins() 
     assert search.race is not None
     effects = bucket_effects(1, race=search.race, spec=search.spec)
     assert [one.effect.estimate for one in effects] == pytest.approx([2.0, 0.8], rel=0.1)
-    assert [one.is_slower for one in effects] == [False, True]
+    assert [one.effect.effect for one in effects] == [Effect.FASTER, Effect.SLOWER]
     told = told_buckets(1, search.race.arms(1), race=search.race, spec=search.spec)
     assert [row["effect"] for row in told] == ["faster", "slower"]
     assert told[0]["latency_p50_ms"] < told[1]["latency_p50_ms"]
