@@ -42,17 +42,18 @@ class Verifier:
 
     def compare(self, build: Build, recipe: Recipe, *, examples: InputSet, accuracy_invariant: bool) -> FidelityResult:
         """Fidelity of a recipe on these examples. Raises StepFailed."""
-        reference = self._reference(examples)
+        self.prepare(examples)
         _, folder = self._run(build, recipe, examples)
         try:
-            return self._compared(reference, folder / FILE_NAME, examples=examples, accuracy_invariant=accuracy_invariant)
+            return self.compare_stored(folder / FILE_NAME, examples=examples, accuracy_invariant=accuracy_invariant)
         except EngineError as error:
             raise StepFailed(Failure(code=error.code, detail=error.message), side=error.side) from error
         finally:
             shutil.rmtree(folder.parent, ignore_errors=True)
 
-    def _compared(self, reference: Path, candidate: Path, *, examples: InputSet, accuracy_invariant: bool) -> FidelityResult:
-        ours, theirs = StoredOutputs(reference), StoredOutputs(candidate)
+    def compare_stored(self, candidate: Path, *, examples: InputSet, accuracy_invariant: bool) -> FidelityResult:
+        """Fidelity of outputs that lie in a file (see ``fidelity_outputs``). Raises StepFailed, EngineError for a file that is none."""
+        ours, theirs = StoredOutputs(self._reference(examples)), StoredOutputs(candidate)
         try:
             return compare_outputs(
                 self.task,

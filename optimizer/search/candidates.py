@@ -35,6 +35,8 @@ from optimizer.specs import (
 )
 
 CANDIDATES = {"quick": 12, "standard": 28, "publish": 40}
+CANDIDATE_S = 15.0
+"""A budget that holds more candidates than its preset names, at so many seconds each, gets more."""
 CLEANING = "graph simplification"
 FUSION = "operator fusion"
 PRECISION = "precision"
@@ -367,11 +369,11 @@ def plan(
     if reference.backend in {engine.name for engine in engines}:
         found += planner.tune(Candidate(recipe=reference, accuracy_invariant=True, why="", prior_speedup=1.0))
     ordered = _ordered(_once_per_recipe(found), synthetic=synthetic)
-    kept = CANDIDATES.get(spec.budget.preset, CANDIDATES["quick"])
+    kept = max(CANDIDATES.get(spec.budget.preset, CANDIDATES["quick"]), int(spec.budget.total_s / CANDIDATE_S))
     ordered = _with_settings_only(ordered, reference)
     for one in ordered[kept:]:
         planner.left_out.append(
-            NotTried(label=one.recipe.label, reason="Less likely to help than what was tried; a larger preset tries it.")
+            NotTried(label=one.recipe.label, reason="Less likely to help than what was tried; a larger preset or more time tries it.")
         )
     return Plan(reference=reference, candidates=tuple(ordered[:kept]), not_tried=tuple(dict.fromkeys(planner.left_out)), tune=planner.tune)
 

@@ -14,9 +14,10 @@ from optimizer.search.screen import ScreenLedger
 from optimizer.search.shortlist import Shortlist
 from optimizer.specs import Verdict
 
+EVEN = 0.5
 FEWEST_SEALED = 50
-PROOF_SLACK = 1.3
-"""Sealed examples beyond those that would just do: the gate's few examples may have agreed better than most."""
+FEWER = 0.85
+"""Step down from the wanted sealed examples to those that the time holds."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,16 +40,16 @@ class Checking:
         """The most sealed examples that a check may open."""
         return min(self.terms.sealed_available, max(SEALED_FLOOR, self.reserve.provable_examples()))
 
-    def is_foreseen(self, index: int) -> bool:
-        """Whether the sealed examples would pass it, if they agree as well as the examples of the gate did."""
+    def is_foreseen(self, index: int, *, is_cautious: bool = False) -> bool:
+        """Whether the sealed examples would pass it, if they agree as well as the examples of the gate did (cautious: nearly as well)."""
         gate = self.field.trials[index].gate
         if gate is None or gate.verdict is Verdict.FAIL:
             return False
-        return gate.invariant or not limits_missed(gate.measurements, gate.limits, growth=self._growth())
+        return gate.invariant or not limits_missed(gate.measurements, gate.limits, growth=self._growth(), is_cautious=is_cautious)
 
     def order(self, left_s: float, examples: int) -> list[int]:
         """Fastest first. Who will probably miss a limit is checked before a safe one only while a safe one would still fit after it."""
-        contenders = self.shortlist.contenders()
+        contenders = self._repaired_first(self.shortlist.contenders())
         left_s -= self.reserve.sealed_s(examples, finalists=1)
         early: list[int] = []
         for index in contenders:
@@ -58,6 +59,26 @@ class Checking:
                 early.append(index)
         return [*early, *(index for index in contenders if index not in early)]
 
+    def _repaired_first(self, contenders: list[int]) -> list[int]:
+        """A repaired form goes before a doubtful one of about the same pace."""
+        found: list[int] = []
+        for index in contenders:
+            place = len(found)
+            while self.field.trials[index].candidate.refines and place and self._gives_way(found[place - 1], to=index):
+                place -= 1
+            found.insert(place, index)
+        return found
+
+    def _gives_way(self, index: int, *, to: int) -> bool:
+        is_plain = not self.field.trials[index].candidate.refines
+        return is_plain and not self.is_foreseen(index, is_cautious=True) and self.ledger.beaten_by(index, to) < EVEN
+
+    def sealed_s(self) -> float:
+        """Seconds that the sealed checks will take, by what is known so far."""
+        leader = next(iter(self.shortlist.contenders()), None)
+        relative_time = 1.0 if leader is None else self._relative_time(leader)
+        return self.reserve.sealed_s(self.examples(), finalists=self.reserve.budget.finalists, relative_time=relative_time)
+
     def affordable(self, left_s: float) -> tuple[int, int]:
         """(sealed examples, finalists) that the rest of the time holds.
 
@@ -65,8 +86,9 @@ class Checking:
         """
         usual, examples = self.fixed or self._for(self.terms.sealed_needed), self.examples()
         finalists = self._finalists_after(examples, left_s)
-        if not finalists and examples > usual:
-            examples, finalists = usual, self._finalists_after(usual, left_s)
+        while not finalists and examples > usual:
+            examples = max(usual, int(FEWER * examples))
+            finalists = self._finalists_after(examples, left_s)
         leader = next(iter(self.shortlist.contenders()), None)
         if finalists or leader is None or not self._is_exact(leader) or self.fixed:
             return examples, finalists
@@ -77,14 +99,16 @@ class Checking:
         return self.reserve.sealed_examples(available=self.terms.sealed_available, needed=needed)
 
     def _leader_needs(self) -> int:
-        """Sealed examples that would prove the fastest form that any number within reach can prove."""
+        """Sealed examples that would prove the fastest form that any number within reach can prove, were the gate's a little lucky.
+
+        All within reach, where only luck can do.
+        """
         for index in self.shortlist.contenders():
             gate = self.field.trials[index].gate
-            if gate is None or gate.invariant:
+            if gate is None or gate.invariant or not self.is_foreseen(index):
                 continue
-            growth = growth_needed(gate.measurements, gate.limits, most=self._growth())
-            if growth is not None:
-                return min(self.reach, math.ceil(PROOF_SLACK * growth * self.terms.gate_examples))
+            growth = growth_needed(gate.measurements, gate.limits, most=self._growth(), is_cautious=True)
+            return self.reach if growth is None else min(self.reach, math.ceil(growth * self.terms.gate_examples))
         return 0
 
     def _growth(self) -> float:
@@ -97,9 +121,12 @@ class Checking:
 
     def _check_s(self, index: int, examples: int) -> float:
         """One sealed check at the pace that the screening saw."""
+        return self.reserve.costs.of(Step.OPEN) + examples * self.reserve.costs.example_s * self._relative_time(index)
+
+    def _relative_time(self, index: int) -> float:
+        """Time of an example against the original's, as the screening saw it; never above 1, which is what a new form is given."""
         pace = self.ledger.pace(index)
-        ratio = math.exp(-pace.log_ratio) if pace else 1.0
-        return self.reserve.costs.of(Step.OPEN) + examples * self.reserve.costs.example_s * ratio
+        return min(1.0, math.exp(-pace.log_ratio)) if pace else 1.0
 
     def _is_exact(self, index: int) -> bool:
         trial = self.field.trials[index]

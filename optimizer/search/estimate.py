@@ -22,7 +22,7 @@ LOAD_BYTES_PER_S = (1e9, 2e8)
 BUILD_S = (1.0, 4.0)
 GATE_EXAMPLES = (64, 200)
 """The least and the most that a gate looks at; in between, what ``GATE_S`` seconds hold."""
-GATE_S = 1.5
+GATE_S = 3.0
 LEAST_CANDIDATES = 2
 
 

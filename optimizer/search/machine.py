@@ -160,8 +160,7 @@ class SearchMachine:
         return None
 
     def _search_ends_s(self) -> float:
-        sealed_s = self._reserve.sealed_s(self.checking.examples(), finalists=self.spec.budget.finalists)
-        return self._reserve.search_ends_s(known_at_s=self._known_at_s, sealed_s=sealed_s)
+        return self._reserve.search_ends_s(known_at_s=self._known_at_s, sealed_s=self.checking.sealed_s())
 
     def _has_room(self, *, parked: bool = False) -> bool:
         held = KEPT_BESIDE_NEW if parked else len(self.field.held)
@@ -317,7 +316,7 @@ class SearchMachine:
         finer = [one for one in self.field.waiting if one.refines and _same_runtime(one.recipe, trial.recipe)]
         if (trial.candidate.rewrites_arithmetic and not trial.candidate.refines) or not finer:
             return
-        if self.checking.is_foreseen(trial.index):
+        if self.checking.is_foreseen(trial.index, is_cautious=True):
             for candidate in finer:
                 self.field.waiting.remove(candidate)
                 self.not_tried.append(NotTried(label=candidate.recipe.label, reason=UNNEEDED))

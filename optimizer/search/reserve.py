@@ -116,9 +116,9 @@ class Reserve:
         in_time = PROOF_SHARE * self.total_s / ((1 + self.budget.finalists) * self.costs.example_s)
         return int(min(self.budget.accuracy_examples_most, in_time))
 
-    def sealed_s(self, examples: int, *, finalists: int) -> float:
-        """Reference outputs and one check per finalist on the sealed examples."""
-        return (1 + finalists) * (self.costs.of(Step.OPEN) + examples * self.costs.example_s)
+    def sealed_s(self, examples: int, *, finalists: int, relative_time: float = 1.0) -> float:
+        """Reference outputs and one check per finalist, each at ``relative_time`` of the original's pace, on the sealed examples."""
+        return (1 + finalists) * self.costs.of(Step.OPEN) + (1 + finalists * relative_time) * examples * self.costs.example_s
 
     def search_ends_s(self, *, known_at_s: float, sealed_s: float) -> float:
         """Elapsed seconds at which the search hands over."""

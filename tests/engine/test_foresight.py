@@ -55,3 +55,18 @@ def test_the_growth_that_would_just_do_is_found() -> None:
     assert growth_needed([narrow], {TOP1: 0.99}, most=0.9 * growth) is None
     assert growth_needed([share(980, 1_000)], {TOP1: 0.99}, most=1e6) is None
     assert growth_needed([share(1_000, 1_000)], {TOP1: 0.99}, most=20.0) == 1.0
+
+
+def test_caution_allows_for_luck_but_takes_flawless_agreement_as_it_is() -> None:
+    lucky, flawless, clear = share(199, 200), share(200, 200), share(1_999, 2_000)
+    assert limits_missed([lucky], {TOP1: 0.99}, growth=50.0) == ()
+    assert limits_missed([lucky], {TOP1: 0.99}, growth=50.0, is_cautious=True) == (TOP1,)
+    for one in (flawless, clear):
+        assert limits_missed([one], {TOP1: 0.99}, growth=5.0, is_cautious=True) == ()
+    assert growth_needed([lucky], {TOP1: 0.99}, most=50.0, is_cautious=True) is None
+
+
+@pytest.mark.parametrize(("ci_low", "missed"), [(0.9915, False), (0.98, True)])
+def test_caution_takes_a_part_of_the_interval_off(ci_low: float, missed: bool) -> None:
+    assert limits_missed([cosine(0.993, ci_low)], {COSINE: 0.99}, growth=100.0) == ()
+    assert bool(limits_missed([cosine(0.993, ci_low)], {COSINE: 0.99}, growth=100.0, is_cautious=True)) is missed

@@ -54,8 +54,8 @@ def test_a_narrow_leader_gets_the_examples_that_can_prove_it() -> None:
     assert limits_missed(gate.measurements, gate.limits, growth=checking.examples() / GATE_EXAMPLES) == ()
 
 
-def test_a_proof_that_just_fits_takes_all_within_reach() -> None:
-    """The slack asks for more than there is: all that there is, never the usual few."""
+def test_a_proof_that_only_luck_can_give_takes_all_within_reach() -> None:
+    """Never the usual few."""
     checking = checking_of(199)
     needed = checking.examples()
     checking.terms = replace(checking.terms, sealed_available=round(needed / 1.1))
@@ -86,3 +86,44 @@ def test_the_first_check_fixes_the_number() -> None:
     checking.fixed = 444
     assert checking.examples() == 444
     assert checking.affordable(200.0)[0] == 444
+
+
+def repaired(checking: Checking, index: int) -> None:
+    trial = checking.field.trials[index]
+    trial.candidate = replace(trial.candidate, refines=True)
+
+
+def test_a_repaired_form_of_the_same_pace_goes_before_a_doubtful_one() -> None:
+    checking = checking_of(199, 200)
+    checking.ledger.rounds[2] = [value - 0.005 for value in checking.ledger.rounds[1]]
+    assert checking.order(200.0, 500) == [1, 2]
+    repaired(checking, 2)
+    assert checking.order(200.0, 500) == [2, 1]
+
+
+def test_a_slower_repair_waits_behind_the_form_that_might_do_without_it() -> None:
+    checking = checking_of(199, 200)
+    repaired(checking, 2)
+    assert checking.order(200.0, 500) == [1, 2]
+
+
+def test_a_form_that_needs_no_repair_keeps_its_place() -> None:
+    checking = checking_of(200, 200)
+    checking.ledger.rounds[2] = [value - 0.005 for value in checking.ledger.rounds[1]]
+    repaired(checking, 2)
+    assert checking.order(200.0, 500) == [1, 2]
+
+
+def test_the_time_kept_for_the_checks_is_what_forms_as_fast_as_the_leader_take() -> None:
+    checking = checking_of(200, example_s=0.01)
+    slow = checking.reserve.sealed_s(checking.examples(), finalists=2)
+    opening_s = 3 * checking.reserve.costs.open_s
+    assert checking.sealed_s() - opening_s == pytest.approx((slow - opening_s) * (1 + 2 * 0.3) / 3)
+
+
+def test_where_not_all_fit_the_most_that_do_are_opened() -> None:
+    checking = checking_of(199, example_s=0.01)
+    wanted = checking.examples()
+    found = [checking.affordable(float(left_s))[0] for left_s in range(25, 120)]
+    assert any(Budget().accuracy_examples < one < wanted for one in found)
+    assert found == sorted(found)
