@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.optimizer_bench [NAMES] [--cache .parka/bench] [--budget 300] [--threads N] [--peers a,b] [--again]
 
-Per model: Parka searches with the given budget and no other setting; each other tool makes what it makes by its defaults; the same
+Per model: Parka searches with the given budget and no other setting, and once more with a quarter of it; each other tool makes what it makes by its defaults; the same
 sealed examples judge every form (the default limits of the task); then all forms are held open in fresh processes and timed in
 short rounds in random order. One ratio original / form per opening; Hodges-Lehmann's estimate with its 95 % signed-rank interval.
 Results lie in <cache>/results, one file per model; a model that has one is not run again without --again.
@@ -23,31 +23,44 @@ from rich.console import Console
 
 from optimizer.cli_search import SearchRequest, search
 from optimizer.cli_workbench import Workbench
+from optimizer.codec import to_jsonable
 from optimizer.errors import EngineError
 from optimizer.result_folder import ResultFolder
 from optimizer.specs import Budget, SearchSpec
 from tests.benchmarks.optimizer_bench.arena import Arena
-from tests.benchmarks.optimizer_bench.forms import PARKA, Absent, Form, Made, form_of
+from tests.benchmarks.optimizer_bench.forms import PARKA, PARKA_QUARTER, Absent, Made, form_of
 from tests.benchmarks.optimizer_bench.peers import PEERS
 from tests.benchmarks.optimizer_bench.report import Result, line_of, print_result, print_summary, result_from
 from tests.benchmarks.optimizer_zoo import NAMES, Exhibit, exhibit
 
 
-def parka_form(one: Exhibit, *, out: Path, options: argparse.Namespace, console: Console) -> tuple[Made, dict[str, object]]:
+def parka_form(
+    one: Exhibit, *, maker: str, budget_s: float, out: Path, options: argparse.Namespace, console: Console
+) -> tuple[Made, dict[str, object]]:
     """What Parka returns within the budget."""
-    spec = SearchSpec(budget=replace(Budget(), total_s=options.budget), task=one.task, max_threads=options.threads)
+    label = "Parka" if maker == PARKA else f"Parka in {budget_s:.0f} s"
+    spec = SearchSpec(budget=replace(Budget(), total_s=budget_s), task=one.task, max_threads=options.threads)
     request = SearchRequest(model=one.model, spec=spec, dataset=one.inputs, bindings=one.bindings, out=out, quiet=not options.verbose)
     begin = time.monotonic()
     try:
         found = search(request, console)
     except EngineError as error:
-        return Absent(maker=PARKA, label="Parka", reason=f"{error.code}: {error.message}", seconds=time.monotonic() - begin), {}
+        return Absent(maker=maker, label=label, reason=f"{error.code}: {error.message}", seconds=time.monotonic() - begin), {}
     chosen, outcome = found.chosen, found.outcome
     form = form_of(
-        PARKA, "Parka", folder=chosen.folder, entry=chosen.entry, backend=chosen.recipe.backend, settings=chosen.recipe.settings,
+        maker, label, folder=chosen.folder, entry=chosen.entry, backend=chosen.recipe.backend, settings=chosen.recipe.settings,
         seconds=time.monotonic() - begin,
     )  # fmt: skip
-    return form, {"decision": outcome.decision, "reason": outcome.reason, "recipe": chosen.recipe.label, "trials": trials(found)}
+    first = outcome.first_proven
+    return form, {
+        "decision": outcome.decision,
+        "reason": outcome.reason,
+        "recipe": chosen.recipe.label,
+        "trials": trials(found),
+        "sealed_examples": outcome.sealed_examples,
+        "elapsed_s": outcome.elapsed_s,
+        "first_proven": None if first is None else to_jsonable(first),
+    }
 
 
 def trials(found: ResultFolder) -> list[str]:
@@ -56,17 +69,23 @@ def trials(found: ResultFolder) -> list[str]:
 
 def run_one(name: str, *, options: argparse.Namespace, console: Console) -> Result:
     one = exhibit(name, cache=options.cache)
+    facts: dict[str, dict[str, object]] = {}
+    mine: list[Made] = []
     with tempfile.TemporaryDirectory(prefix="parka-bench-") as folder:
-        mine, facts = parka_form(one, out=Path(folder, "parka"), options=options, console=console)
+        for maker, budget_s in ((PARKA, options.budget), (PARKA_QUARTER, options.budget / 4)):
+            form, facts[maker] = parka_form(one, maker=maker, budget_s=budget_s, out=Path(folder, maker), options=options, console=console)
+            mine.append(form)
+        sealed = max(Budget().accuracy_examples, *(int(str(told.get("sealed_examples", 0))) for told in facts.values()))
         with Workbench(folder=Path(folder, "arena")) as bench:
-            arena = Arena(one, bench=bench, budget=Budget(), threads=options.threads)
+            arena = Arena(one, bench=bench, budget=Budget(), threads=options.threads, sealed=sealed)
             threads = arena.original.recipe.settings.threads or 1
-            made: list[Made] = [arena.original, mine]
+            made: list[Made] = [arena.original, *mine]
             for peer in options.peers:
                 console.print(f"{name}: {peer}")
                 made += PEERS[peer](arena, folder=Path(folder, "peers", peer), cache=options.cache, threads=threads)
-            judged = {id(form): arena.judge(form) for form in made if isinstance(form, Form)}
-            forms = [form for form in made if isinstance(form, Form) and (judged[id(form)].values or form is arena.original)]
+            runnable = [form for form in made if not isinstance(form, Absent)]
+            judged = {id(form): arena.judge(form) for form in runnable}
+            forms = [form for form in runnable if judged[id(form)].values or form is arena.original]
             timed = arena.time(forms, openings=options.openings, rounds=options.rounds, seconds=options.seconds)
             timings = {id(form): timing for form, timing in zip(forms, timed, strict=True)}
             lines = tuple(line_of(form, judged.get(id(form)), timings.get(id(form))) for form in made)

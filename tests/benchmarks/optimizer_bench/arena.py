@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +12,16 @@ from statistics import median
 
 from optimizer.cli_workbench import Opened, Workbench
 from optimizer.codec import to_jsonable
-from optimizer.measure.inputs import split
+from optimizer.errors import EngineError
+from optimizer.measure.fidelity import FidelityResult
+from optimizer.measure.fidelity_outputs import FILE_NAME
+from optimizer.measure.inputs import ARRAYS, split
 from optimizer.pipeline import HeldField, Pace, StepFailed, Subject, Verifier, as_uploaded, limits_for, portion
 from optimizer.sandbox import ChildJob, Limits
 from optimizer.search.candidates import reference_of
 from optimizer.specs import Budget, SearchSpec, Verdict
-from tests.benchmarks.optimizer_bench.forms import ORIGINAL, Form
+from tests.benchmarks.optimizer_bench.forms import ORIGINAL, Form, Runnable, TorchForm
+from tests.benchmarks.optimizer_bench.torch_forms import TorchHeld, stored_outputs
 from tests.benchmarks.optimizer_zoo import Exhibit
 
 TIMING_EXAMPLES = 32
@@ -73,16 +78,16 @@ def exported(opened: Opened, *, bench: Workbench, bindings: tuple[str, ...]) -> 
 class Arena:
     """One model with its inputs, opened once. Close it by leaving its ``bench``."""
 
-    def __init__(self, exhibit: Exhibit, *, bench: Workbench, budget: Budget, threads: int | None) -> None:
+    def __init__(self, exhibit: Exhibit, *, bench: Workbench, budget: Budget, threads: int | None, sealed: int) -> None:
         self.hardware = bench.hardware()
         self.uploaded = bench.open_model(exhibit.model, bindings=exhibit.bindings, name="uploaded")
         opened = self.uploaded if self.uploaded.card.format != FOLDER else exported(self.uploaded, bench=bench, bindings=exhibit.bindings)
         self.spec = SearchSpec(budget=budget, task=exhibit.task, bindings=dict(opened.card.bindings), max_threads=threads)
         self.inputs = bench.inputs(opened, self.spec, dataset=exhibit.inputs)
         self.sandbox = bench.sandbox
-        parts, root = split(self.inputs, sealed_at_most=budget.accuracy_examples), bench.folder / "parts"
+        parts, root = split(self.inputs, sealed_at_most=budget.accuracy_examples_most), bench.folder / "parts"
         self.given = portion(self.inputs, parts.calibration + parts.search, root=root)
-        self.sealed = portion(self.inputs, parts.sealed, root=root)
+        self.sealed = portion(self.inputs, parts.sealed[:sealed], root=root)
         self.subject = Subject(
             model_dir=opened.folder,
             entry=opened.entry,
@@ -101,6 +106,7 @@ class Arena:
             recipe=reference_of(opened.card, self.spec, self.hardware),
         )
         self.is_folder = opened is not self.uploaded
+        self.exhibit = exhibit
         self._verifier = Verifier(
             subject=self.subject,
             sandbox=self.sandbox,
@@ -112,31 +118,72 @@ class Arena:
     def model(self) -> Path:
         return self.subject.model_dir / self.subject.entry
 
-    def judge(self, form: Form) -> Judgement:
+    def judge(self, form: Runnable) -> Judgement:
         """All sealed examples through the form, held to the default limits of the model's task."""
         try:
-            found = self._verifier.compare(form.build, form.recipe, examples=self.sealed, accuracy_invariant=False)
+            found = self._judged(form)
         except StepFailed as failed:
             return Judgement(verdict=Verdict.FAIL, reason=failed.failure.detail)
+        except (EngineError, RuntimeError) as error:
+            return Judgement(verdict=Verdict.FAIL, reason=str(error))
         values = {one.kpi: one.value for one in found.measurements if one.value is not None}
         verdict = Verdict.PASS if found.invariant else found.verdict
         return Judgement(verdict=verdict, reason=found.reason, values=values, limits=dict(found.limits))
 
-    def time(self, forms: Sequence[Form], *, openings: int, rounds: int, seconds: float) -> list[Timing]:
+    def _judged(self, form: Runnable) -> FidelityResult:
+        if isinstance(form, Form):
+            return self._verifier.compare(form.build, form.recipe, examples=self.sealed, accuracy_invariant=False)
+        with tempfile.TemporaryDirectory() as place:
+            stored_outputs(form, examples=self.sealed.folder / ARRAYS, outputs=Path(place, FILE_NAME))
+            return self._verifier.compare_stored(Path(place, FILE_NAME), examples=self.sealed, accuracy_invariant=False)
+
+    def time(self, forms: Sequence[Runnable], *, openings: int, rounds: int, seconds: float) -> list[Timing]:
         """Fresh processes of all forms held open at once, visited in random order; a form that dies has no further times."""
         timings = [Timing() for _ in forms]
         dice = random.Random(1)
-        entrants = {number: (form.build, form.recipe) for number, form in enumerate(forms)}
-        alive = set(entrants)
+        alive = set(range(len(forms)))
         for _ in range(openings):
-            field_ = HeldField(self.subject, sandbox=self.sandbox, entrants=entrants, pace=Pace(), life_s=3600.0)
-            held: list[dict[int, float]] = []
-            for _ in range(rounds):
-                done = field_.round(dice.sample(sorted(alive), len(alive)), seconds=seconds)
-                alive -= set(done.failures)
-                held.append(done.medians_ns)
-            field_.close()
+            ring = Ring(self, forms, alive)
+            held = [ring.round(dice.sample(sorted(ring.alive), len(ring.alive)), seconds=seconds) for _ in range(rounds)]
+            ring.close()
+            alive = ring.alive
             for number in alive:
                 timings[number].medians_ns.append(median(one[number] for one in held))
                 timings[number].log_ratios.append(median(math.log(one[0] / one[number]) for one in held))
         return timings
+
+
+class Ring:
+    """One opening: every form in a fresh process. ``alive`` are those that still answer."""
+
+    def __init__(self, arena: Arena, forms: Sequence[Runnable], alive: set[int]) -> None:
+        self.alive = set(alive)
+        entrants = {number: (form.build, form.recipe) for number, form in enumerate(forms) if isinstance(form, Form)}
+        self._field = HeldField(arena.subject, sandbox=arena.sandbox, entrants=entrants, pace=Pace(), life_s=3600.0)
+        self._modules: dict[int, TorchHeld] = {}
+        for number, form in enumerate(forms):
+            if isinstance(form, TorchForm) and number in self.alive:
+                try:
+                    self._modules[number] = TorchHeld(form, examples=arena.subject.timing.folder / ARRAYS)
+                except RuntimeError:
+                    self.alive.discard(number)
+
+    def round(self, order: Sequence[int], *, seconds: float) -> dict[int, float]:
+        """Median of a call of each in ns."""
+        medians: dict[int, float] = {}
+        for number in order:
+            if number not in self._modules:
+                done = self._field.round([number], seconds=seconds, kept=self.alive)
+                medians |= done.medians_ns
+                self.alive -= set(done.failures)
+                continue
+            try:
+                medians[number] = self._modules[number].round(seconds)
+            except RuntimeError:
+                self.alive.discard(number)
+        return medians
+
+    def close(self) -> None:
+        self._field.close()
+        for module in self._modules.values():
+            module.close()

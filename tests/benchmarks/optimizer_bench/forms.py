@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from optimizer.pipeline import Build
 from optimizer.pipeline.builds import digest_folder
 from optimizer.specs import BackendSettings, Recipe
 
-ORIGINAL, PARKA = "original", "parka"
+ORIGINAL, PARKA, PARKA_QUARTER = "original", "parka", "parka_quarter"
+OURS = (PARKA, PARKA_QUARTER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +36,35 @@ class Absent:
     seconds: float = 0.0
 
 
-Made = Form | Absent
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TorchForm:
+    """A module as ``torch_form`` of its exhibit makes it. ``seconds``: compiling is part of every start and not counted here."""
+
+    maker: str
+    label: str
+    torch_form: str
+    model: Path
+    precision: str
+    compiled: bool
+    threads: int
+    seconds: float = 0.0
+
+    def job(self, examples: Path, *, outputs: Path | None = None) -> str:
+        return json.dumps(
+            {
+                "torch_form": self.torch_form,
+                "model": str(self.model),
+                "precision": self.precision,
+                "compiled": self.compiled,
+                "threads": self.threads,
+                "examples": str(examples),
+                "outputs": str(outputs) if outputs else None,
+            }
+        )
+
+
+Made = Form | TorchForm | Absent
+Runnable = Form | TorchForm
 
 
 def form_of(maker: str, label: str, *, folder: Path, entry: str, backend: str, settings: BackendSettings, seconds: float = 0.0) -> Form:

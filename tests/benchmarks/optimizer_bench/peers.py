@@ -18,6 +18,7 @@ from optimizer.specs import BackendSettings, Precision
 from optimizer.tools import KNOWN, SCRIPTS
 from tests.benchmarks.optimizer_bench.arena import Arena
 from tests.benchmarks.optimizer_bench.forms import Absent, Made, form_of
+from tests.benchmarks.optimizer_bench.torch_forms import torch_forms
 
 PEER_SCRIPTS = Path(__file__).parent / "peer_scripts"
 TIMEOUT_S = 900.0
@@ -91,8 +92,9 @@ def openvino_alone(arena: Arena, *, folder: Path, cache: Path, threads: int) -> 
 
 
 def pytorch(arena: Arena, *, folder: Path, cache: Path, threads: int) -> Iterator[Made]:
-    """Where the upload is a Hugging Face folder: its author's way, and torch.compile's."""
+    """Where there is a torch form: its author's way, and torch.compile's. A Hugging Face folder is opened by the engine, ours are not."""
     if not arena.is_folder:
+        yield from torch_forms(arena.exhibit, threads=threads)
         return
     for backend, label in (("pytorch", "PyTorch eager"), ("torch_compile", "torch.compile")):
         for precision in (Precision.F32, Precision.BF16):

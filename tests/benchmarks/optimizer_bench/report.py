@@ -13,9 +13,10 @@ from rich.table import Table
 
 from optimizer.measure.compare import PairedEffect, paired_effect
 from tests.benchmarks.optimizer_bench.arena import Judgement, Timing
-from tests.benchmarks.optimizer_bench.forms import ORIGINAL, PARKA, Absent, Made
+from tests.benchmarks.optimizer_bench.forms import ORIGINAL, OURS, PARKA, PARKA_QUARTER, Absent, Made
 
 MARGIN = 0.03
+EAGER = "PyTorch eager f32"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,13 +54,27 @@ class Result:
     @property
     def best_peer(self) -> Line:
         """The fastest form of another tool that passes the bar; the original where none does."""
-        able = [one for one in self.lines if one.maker != PARKA and one.log_ratios and (one.holds or one.maker == ORIGINAL)]
+        able = [one for one in self.lines if one.maker not in OURS and one.log_ratios and (one.holds or one.maker == ORIGINAL)]
         return max(able, key=lambda one: one.speedup.estimate)
+
+    @property
+    def quarter(self) -> Line | None:
+        """What a quarter of the time gave."""
+        return next((one for one in self.lines if one.maker == PARKA_QUARTER), None)
+
+    @property
+    def eager(self) -> Line | None:
+        """The author's module, run as it is."""
+        return next((one for one in self.lines if one.label == EAGER and one.log_ratios), None)
 
     @property
     def lead(self) -> PairedEffect:
         """Parka's form against the best peer's, opening by opening."""
-        pairs = zip(self.parka.log_ratios, self.best_peer.log_ratios, strict=False)
+        return self.over(self.best_peer)
+
+    def over(self, other: Line) -> PairedEffect:
+        """How many times as fast Parka's form is, opening by opening."""
+        pairs = zip(self.parka.log_ratios, other.log_ratios, strict=False)
         return paired_effect([ours - theirs for ours, theirs in pairs], margin=MARGIN)
 
     def as_json(self) -> dict[str, Any]:
@@ -105,23 +120,36 @@ def print_result(result: Result, console: Console) -> None:
 
 
 def print_summary(results: Sequence[Result], console: Console) -> None:
-    table = Table("model", "Parka", "best other", "Parka / best other", "")
+    table = Table("model", "Parka", "best other", "Parka / best other", "Parka / eager", "quarter of the time", "")
     for one in results:
         behind = one.lead.ci_high < 1 / (1 + MARGIN)
         table.add_row(
             one.model, effect_text(one.parka.speedup), f"{one.best_peer.label} {one.best_peer.speedup.estimate:.2f}", effect_text(one.lead),
+            effect_text(one.over(one.eager)) if one.eager else "-",
+            effect_text(one.quarter.speedup) if one.quarter and one.quarter.log_ratios else "-",
             "BEHIND" if behind else "",
         )  # fmt: skip
     console.print(table)
-    ours = [math.log(one.parka.speedup.estimate) for one in results]
+    ours = [math.log(_worth(one.parka)) for one in results]
     theirs = [math.log(one.best_peer.speedup.estimate) for one in results]
     if results:
         mean = [math.exp(sum(logs) / len(logs)) for logs in (ours, theirs)]
         console.print(f"Geometric means: Parka {mean[0]:.2f}, best other tool per model {mean[1]:.2f}, ratio {mean[0] / mean[1]:.2f}")
-        for label, value in sorted(by_tool(results).items(), key=lambda pair: -pair[1]):
+        quarters = [math.log(_worth(one.quarter)) for one in results if one.quarter]
+        if len(quarters) == len(results):
+            console.print(f"At a quarter of the time: {math.exp(sum(quarters) / len(quarters)) / mean[0]:.2f} of Parka's geometric mean")
+        tools = by_tool(results)
+        single = max(value for label, value in tools.items() if label not in OURS)
+        console.print(f"Parka against the best single tool: {mean[0] / single:.2f}")
+        for label, value in sorted(tools.items(), key=lambda pair: -pair[1]):
             console.print(f"  {label}: {value:.2f} (the original where its form fails the bar)")
     slower = [one.model for one in results if one.parka.speedup.ci_high < 1 / (1 + MARGIN) or not one.parka.holds]
     console.print(f"Slower or broken forms returned by Parka: {len(slower)} of {len(results)} {', '.join(slower)}")
+
+
+def _worth(line: Line) -> float:
+    """Times the original; the original itself where the form fails the bar."""
+    return line.speedup.estimate if line.holds and line.log_ratios else 1.0
 
 
 def by_tool(results: Sequence[Result]) -> dict[str, float]:
