@@ -9,13 +9,12 @@ from optimizer.measure.foresight import growth_needed, limits_missed
 from optimizer.measure.split import SEALED_FLOOR
 from optimizer.search.field import Field
 from optimizer.search.plan import Terms
-from optimizer.search.reserve import Reserve, Step
+from optimizer.search.reserve import FEWEST_SEALED, Reserve, Step
 from optimizer.search.screen import ScreenLedger
 from optimizer.search.shortlist import Shortlist
 from optimizer.specs import Verdict
 
 EVEN = 0.5
-FEWEST_SEALED = 50
 FEWER = 0.85
 """Step down from the wanted sealed examples to those that the time holds."""
 
@@ -48,8 +47,13 @@ class Checking:
         return gate.invariant or not limits_missed(gate.measurements, gate.limits, growth=self._growth(), is_cautious=is_cautious)
 
     def order(self, left_s: float, examples: int) -> list[int]:
-        """Fastest first. Who will probably miss a limit is checked before a safe one only while a safe one would still fit after it."""
+        """Fastest first. Who will probably miss a limit is checked before a safe one only while a safe one would still fit after it.
+
+        Only exact forms, where there is no time for the examples that a proof of others needs.
+        """
         contenders = self._repaired_first(self.shortlist.contenders())
+        if examples < min(self.terms.sealed_needed, self.terms.sealed_available):
+            return [index for index in contenders if self._is_exact(index)]
         left_s -= self.reserve.sealed_s(examples, finalists=1)
         early: list[int] = []
         for index in contenders:
@@ -89,8 +93,7 @@ class Checking:
         while not finalists and examples > usual:
             examples = max(usual, int(FEWER * examples))
             finalists = self._finalists_after(examples, left_s)
-        leader = next(iter(self.shortlist.contenders()), None)
-        if finalists or leader is None or not self._is_exact(leader) or self.fixed:
+        if finalists or self.fixed or not any(self._is_exact(index) for index in self.shortlist.contenders()):
             return examples, finalists
         fewer = min(examples, FEWEST_SEALED)
         return fewer, self._finalists_after(fewer, left_s)

@@ -12,6 +12,12 @@ RACE_SHARE = 0.6
 """The race may claim at most this share of the time left after Trial 0 is known, unless a single look needs more."""
 
 SEALED_SHARE = 0.2
+SEARCH_SHARE = 0.2
+"""The search gets at least this share of the time after Trial 0 is known, if exact forms can still be checked and raced after it."""
+
+FEWEST_SEALED = 50
+"""Sealed examples that are enough for a form that agrees to rounding."""
+
 PROOF_SHARE = 0.5
 """A proof on more than the usual sealed examples may take this share of all time; beyond it only exact forms can win, on fewer."""
 
@@ -121,6 +127,12 @@ class Reserve:
         return (1 + finalists) * self.costs.of(Step.OPEN) + (1 + finalists * relative_time) * examples * self.costs.example_s
 
     def search_ends_s(self, *, known_at_s: float, sealed_s: float) -> float:
-        """Elapsed seconds at which the search hands over."""
+        """Elapsed seconds at which the search hands over.
+
+        A search there is in any case: where the time cannot hold the checks of reduced precision, exact forms can win on few examples.
+        """
         left = self.total_s - known_at_s - sealed_s - CLOSING_S
-        return known_at_s + max(0.0, left - self.kept_for_race_s(left))
+        ends_s = known_at_s + max(0.0, left - self.kept_for_race_s(left))
+        race_s = OPTIMISM * self.race_s(self.sizes()[-1])
+        least_end_s = self.total_s - CLOSING_S - race_s - self.sealed_s(FEWEST_SEALED, finalists=1)
+        return max(ends_s, min(known_at_s + SEARCH_SHARE * (self.total_s - known_at_s), least_end_s))

@@ -16,7 +16,7 @@ from optimizer.errors import EngineError
 from optimizer.measure.fidelity import FidelityResult
 from optimizer.measure.fidelity_outputs import FILE_NAME
 from optimizer.measure.inputs import ARRAYS, split
-from optimizer.pipeline import HeldField, Pace, StepFailed, Subject, Verifier, as_uploaded, limits_for, portion
+from optimizer.pipeline import HeldField, Pace, StepFailed, Subject, Verifier, Yardstick, as_uploaded, limits_for, portion
 from optimizer.sandbox import ChildJob, Limits
 from optimizer.search.candidates import reference_of
 from optimizer.specs import Budget, SearchSpec, Verdict
@@ -96,6 +96,10 @@ class Arena:
             inputs=self.inputs,
             timing=portion(self.inputs, parts.search[:TIMING_EXAMPLES], root=root),
             calibration=portion(self.inputs, parts.calibration, root=root),
+            choosing=portion(self.inputs, parts.search, root=root),
+            yardstick=Yardstick(
+                reference=reference_of(opened.card, self.spec, self.hardware), task=exhibit.task or opened.card.task, sealed_examples=sealed
+            ),
             workspace=bench.folder,
             limits=limits_for(self.hardware, wall_s=CHILD_WALL_S),
         )

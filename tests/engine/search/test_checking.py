@@ -12,7 +12,7 @@ from optimizer.search.actions import Fidelity
 from optimizer.search.checking import Checking
 from optimizer.search.field import Field, Standing
 from optimizer.search.plan import Terms
-from optimizer.search.reserve import Costs, Reserve
+from optimizer.search.reserve import FEWEST_SEALED, Costs, Reserve
 from optimizer.search.screen import ScreenLedger
 from optimizer.search.shortlist import Shortlist
 from optimizer.specs import Budget, Verdict
@@ -127,3 +127,34 @@ def test_where_not_all_fit_the_most_that_do_are_opened() -> None:
     found = [checking.affordable(float(left_s))[0] for left_s in range(25, 120)]
     assert any(Budget().accuracy_examples < one < wanted for one in found)
     assert found == sorted(found)
+
+
+def exact(checking: Checking, index: int) -> None:
+    trial = checking.field.trials[index]
+    trial.candidate = replace(trial.candidate, accuracy_invariant=True)
+    trial.gate = Fidelity(verdict=Verdict.PASS, reason="", invariant=True)
+
+
+def test_without_time_for_a_proof_an_exact_form_behind_the_leader_is_checked_on_few() -> None:
+    checking = checking_of(200, 200, example_s=0.05, total_s=75.0)
+    assert checking.affordable(45.0) == (381, 0)
+    exact(checking, 2)
+    examples, finalists = checking.affordable(45.0)
+    assert (examples, finalists) == (FEWEST_SEALED, 1)
+    assert checking.order(45.0, examples) == [2]
+
+
+def test_few_examples_that_are_all_there_are_still_shown_to_every_form() -> None:
+    checking = checking_of(200, 200)
+    exact(checking, 2)
+    checking.terms = replace(checking.terms, sealed_available=100)
+    assert checking.order(200.0, 100) == [1, 2]
+
+
+def test_a_search_there_is_even_where_its_proofs_would_take_all_time() -> None:
+    reserve = Reserve(budget=Budget(), total_s=75.0, costs=Costs(example_s=0.05, median_s=0.04))
+    ends_s = reserve.search_ends_s(known_at_s=10.0, sealed_s=70.0)
+    assert ends_s == pytest.approx(10.0 + 0.2 * 65.0)
+    left_s = 75.0 - ends_s - reserve.sealed_s(FEWEST_SEALED, finalists=1)
+    assert reserve.affordable_finalists(left_s) >= 1
+    assert reserve.search_ends_s(known_at_s=60.0, sealed_s=70.0) == 60.0
