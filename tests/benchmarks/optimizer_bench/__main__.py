@@ -84,8 +84,8 @@ def run_one(name: str, *, options: argparse.Namespace, console: Console) -> Resu
                 console.print(f"{name}: {peer}")
                 made += PEERS[peer](arena, folder=Path(folder, "peers", peer), cache=options.cache, threads=threads)
             runnable = [form for form in made if not isinstance(form, Absent)]
-            judged = {id(form): arena.judge(form) for form in runnable}
-            forms = [form for form in runnable if judged[id(form)].values or form is arena.original]
+            judged = {id(form): arena.judge(form) for form in runnable if form is not arena.original}
+            forms = [form for form in runnable if form is arena.original or judged[id(form)].values]
             timed = arena.time(forms, openings=options.openings, rounds=options.rounds, seconds=options.seconds)
             timings = {id(form): timing for form, timing in zip(forms, timed, strict=True)}
             lines = tuple(line_of(form, judged.get(id(form)), timings.get(id(form))) for form in made)

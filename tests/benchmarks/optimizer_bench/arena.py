@@ -111,6 +111,7 @@ class Arena:
         )
         self.is_folder = opened is not self.uploaded
         self.exhibit = exhibit
+        self._judgements: dict[str, Judgement] = {}
         self._verifier = Verifier(
             subject=self.subject,
             sandbox=self.sandbox,
@@ -123,7 +124,13 @@ class Arena:
         return self.subject.model_dir / self.subject.entry
 
     def judge(self, form: Runnable) -> Judgement:
-        """All sealed examples through the form, held to the default limits of the model's task."""
+        """All sealed examples through the form, held to the default limits of the model's task; equal forms are judged once."""
+        key = form.job(Path()) if isinstance(form, TorchForm) else f"{form.build.sha256} {form.recipe.backend} {form.recipe.settings}"
+        if key not in self._judgements:
+            self._judgements[key] = self._judgement(form)
+        return self._judgements[key]
+
+    def _judgement(self, form: Runnable) -> Judgement:
         try:
             found = self._judged(form)
         except StepFailed as failed:

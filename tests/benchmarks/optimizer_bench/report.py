@@ -82,16 +82,16 @@ class Result:
 
 
 def line_of(made: Made, judgement: Judgement | None, timing: Timing | None) -> Line:
-    if isinstance(made, Absent) or judgement is None:
-        return Line(maker=made.maker, label=made.label, seconds=made.seconds, reason=made.reason if isinstance(made, Absent) else "")
+    if isinstance(made, Absent):
+        return Line(maker=made.maker, label=made.label, seconds=made.seconds, reason=made.reason)
     return Line(
         maker=made.maker,
         label=made.label,
         seconds=made.seconds,
-        reason=judgement.reason,
-        holds=judgement.holds or made.maker == ORIGINAL,
-        by_value=judgement.by_value,
-        fidelity={kpi: judgement.values[kpi] for kpi in judgement.limits if kpi in judgement.values},
+        reason=judgement.reason if judgement else "",
+        holds=judgement.holds if judgement else made.maker == ORIGINAL,
+        by_value=judgement.by_value if judgement else made.maker == ORIGINAL,
+        fidelity={kpi: judgement.values[kpi] for kpi in judgement.limits if kpi in judgement.values} if judgement else {},
         median_ms=median(timing.medians_ns) / 1e6 if timing and timing.medians_ns else None,
         log_ratios=tuple(timing.log_ratios) if timing else (),
     )
