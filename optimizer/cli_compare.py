@@ -122,12 +122,17 @@ def _compared(first: Form, second: Form, result: DuelResult, fidelity: FidelityR
     decided = headline is not None and headline.effect is not Effect.INCONCLUSIVE
     if not decided:
         sentences.append(f"Not decided after {len(result.race.blocks)} blocks ({result.race.end}); allow more time or a quieter machine.")
+    if result.race.disturbed:
+        sentences.append(
+            f"The host was never quiet: {result.race.disturbed} of {len(result.race.blocks)} blocks were disturbed, and all count."
+        )
     data = {
         "a": to_jsonable(first.recipe),
         "b": to_jsonable(second.recipe),
         "duels": [to_jsonable(one) for one in duels],
         "blocks": len(result.race.blocks),
         "repeated_blocks": len(result.race.invalid),
+        "disturbed_blocks": result.race.disturbed,
         "outputs": fidelity if isinstance(fidelity, str) else {"verdict": fidelity.verdict.value, "reason": fidelity.reason},
     }
     return Answer(measurements=result.appraisal.measurements, sentences=tuple(sentences), data=data, exit_code=0 if decided else 2)

@@ -264,7 +264,11 @@ class Performer:
                 self.reporter.race_failed(trial, failure)
             elif arms:
                 appraisal = self.machine.appraisal(trial)
-                detail: dict[str, Json] = {"blocks": len(arms), "repeated_blocks": len(race.invalid) if race else 0}
+                detail: dict[str, Json] = {
+                    "blocks": len(arms),
+                    "repeated_blocks": len(race.invalid) if race else 0,
+                    "disturbed_blocks": race.disturbed if race else 0,
+                }
                 if self.machine.spec.traffic:
                     detail["buckets"] = told_buckets(trial, arms, race=race, spec=self.machine.spec)
                 self.reporter.raced(trial, arms, duels=appraisal.duels if appraisal else (), detail=detail)

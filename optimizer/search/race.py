@@ -19,6 +19,9 @@ from optimizer.specs import Effect, Failure
 RERUN_SHARE = 0.5
 """Reruns are blind to results, so the blocks that stand are sound; where most are disturbed the signals no longer tell quiet from busy."""
 
+CLEAR_LEAD = 1.10
+"""What a lead must lie above, with its whole interval, where disturbed blocks had to count."""
+
 WITHDRAWN = Failure(code="race.withdrawn", detail="The time left held only the race of a more promising finalist.")
 
 
@@ -44,6 +47,7 @@ class Standoff:
     effect: PairedEffect
     guard: dict[str, PairedEffect]
     ratios: tuple[float, ...]
+    is_disturbed: bool = False
 
     @property
     def guard_holds(self) -> bool | None:
@@ -54,11 +58,16 @@ class Standoff:
 
     @property
     def decided(self) -> bool:
-        return self.effect.effect is not Effect.INCONCLUSIVE and self.guard_holds is not None
+        return self.effect.effect is not Effect.INCONCLUSIVE and self.guard_holds is not None and not self._is_doubtful
+
+    @property
+    def _is_doubtful(self) -> bool:
+        """A lead that a busy host might have made."""
+        return self.is_disturbed and self.effect.effect is Effect.FASTER and self.effect.ci_low < CLEAR_LEAD
 
     @property
     def beats_baseline(self) -> bool:
-        return self.effect.effect is Effect.FASTER and bool(self.guard_holds)
+        return self.effect.effect is Effect.FASTER and bool(self.guard_holds) and not self._is_doubtful
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,6 +76,9 @@ class Race:
 
     ``finalists`` come most promising first. ``sizes`` are model sizes in bytes per trial, for the objective that is known without timing.
     ``wants_more`` may keep a decided race going to the next look (a target that is still unproven).
+
+    On a host that is never quiet every block counts in the end, ``disturbed`` ones too: both arms of a block meet the same host in an
+    order drawn by lot, so that disturbance widens the interval and favours nobody. Then only a clear lead wins.
     """
 
     finalists: tuple[int, ...]
@@ -78,12 +90,14 @@ class Race:
     wants_more: Callable[[int], bool] = lambda _trial: False
     blocks: list[Raced] = field(default_factory=list)
     invalid: list[Raced] = field(default_factory=list)
+    disturbed: int = 0
     lost: dict[int, Failure] = field(default_factory=dict)
     standoffs: dict[int, Standoff] = field(default_factory=dict)
     end: RaceEnd | None = None
     _retried: set[int] = field(default_factory=set)
     _looked: int = 0
     _block_s: list[float] = field(default_factory=list)
+    _whole: list[Raced] = field(default_factory=list)
 
     def ask(self, *, left_s: float, block_s: float) -> RaceBlock | None:
         """The next block, or None when the race is over; ``block_s`` is the expected cost of a block."""
@@ -91,11 +105,11 @@ class Race:
         if self._looked == 0 and self._block_s and self.end is None:
             cost_s = self._cost_after_withdrawals(left_s=left_s, block_s=cost_s)
         if self.end is None and left_s < cost_s * self._blocks_that_must_fit():
-            self.end = RaceEnd.TIME
+            self._stop(RaceEnd.TIME)
         if self.end is not None:
             return None
         index = len(self.blocks)
-        return RaceBlock(index=index, order=self._order(index))
+        return RaceBlock(index=index, order=self._order(index, attempt=sum(one.index == index for one in self.invalid)))
 
     def tell(self, block: Raced) -> None:
         """Take a block as it ran; it counts only whole and undisturbed."""
@@ -103,7 +117,9 @@ class Race:
         failures = {**block.failures, **self._missing(block)}
         if failures:
             self._take_failures(failures)
-        elif not block.valid:
+            return
+        self._whole.append(block)
+        if not block.valid:
             self.invalid.append(block)
             self._check_noise()
         else:
@@ -162,11 +178,11 @@ class Race:
             return [math.log(self.sizes[0] / self.sizes[trial])] * len(self.pairs(trial))
         return log_speedups(self.pairs(trial), name)
 
-    def _order(self, index: int) -> tuple[int, ...]:
-        """Random within block pairs: the second block of a pair runs the first one's order backwards."""
+    def _order(self, index: int, *, attempt: int) -> tuple[int, ...]:
+        """Random within block pairs: the second block of a pair, and a block run again, runs the first one's order backwards."""
         order = [0, *self.running]
         random.Random(f"{self.seed}/{index // 2}/{len(order)}").shuffle(order)  # noqa: S311
-        return tuple(order if index % 2 == 0 else reversed(order))
+        return tuple(order if (index + attempt) % 2 == 0 else reversed(order))
 
     def _take_failures(self, failures: dict[int, Failure]) -> None:
         for trial, failure in failures.items():
@@ -182,7 +198,23 @@ class Race:
     def _check_noise(self) -> None:
         """Stop as soon as even an undisturbed rest could not bring the reruns down to the permitted share."""
         if len(self.invalid) > RERUN_SHARE * (self.looks[-1] + len(self.invalid)):
-            self.end = RaceEnd.TOO_NOISY
+            self._stop(RaceEnd.TOO_NOISY)
+
+    def _stop(self, end: RaceEnd) -> None:
+        """No more blocks. Where reruns have eaten them, one look at all that ran, at the error of the look that was not taken."""
+        self.end = end
+        if not self.invalid or len(self._whole) < self.looks[0] or self._is_look_spent(end):
+            return
+        self.disturbed = len(self.invalid)
+        self.blocks, self.invalid = list(self._whole), []
+        self._looked = min(self._looked + 1, len(self.looks))
+        self._compare()
+        if self._is_settled() or any(one.beats_baseline for one in self.standoffs.values()):
+            self.end = RaceEnd.DECIDED
+
+    def _is_look_spent(self, end: RaceEnd) -> bool:
+        """Whether every look was taken; the last one of a race that ends as too noisy was not."""
+        return self._looked == len(self.looks) and end is not RaceEnd.TOO_NOISY
 
     @property
     def noisy(self) -> bool:
@@ -192,14 +224,17 @@ class Race:
     def _look(self) -> None:
         self._looked += 1
         if not self.noisy:
-            for trial in self.running:
-                if trial not in self.standoffs or not self.standoffs[trial].decided:
-                    self.standoffs[trial] = self._standoff(trial)
+            self._compare()
             if self._is_settled():
                 self.end = RaceEnd.DECIDED
                 return
         if self._looked == len(self.looks):
-            self.end = RaceEnd.TOO_NOISY if self.noisy else RaceEnd.LOOKS_USED
+            self._stop(RaceEnd.TOO_NOISY if self.noisy else RaceEnd.LOOKS_USED)
+
+    def _compare(self) -> None:
+        for trial in self.running:
+            if trial not in self.standoffs or not self.standoffs[trial].decided:
+                self.standoffs[trial] = self._standoff(trial)
 
     def _standoff(self, trial: int) -> Standoff:
         name = raced_kpi(self.objective)
@@ -213,6 +248,7 @@ class Race:
             effect=paired_effect(ratios, error=self.error, margin=self.margin),
             guard=guard,
             ratios=tuple(math.exp(ratio) for ratio in ratios),
+            is_disturbed=self.disturbed > 0,
         )
 
     def _is_settled(self) -> bool:

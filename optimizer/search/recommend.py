@@ -14,7 +14,7 @@ from optimizer.search.appraise import Appraisal, is_binding
 from optimizer.search.arms import COLD_START
 from optimizer.search.field import Field, Standing, Trial
 from optimizer.search.per_bucket import shape_duels
-from optimizer.search.race import Race, RaceEnd
+from optimizer.search.race import CLEAR_LEAD, Race, RaceEnd
 from optimizer.search.screen import CERTAIN, ScreenLedger
 from optimizer.specs import Decision, Effect, Failure, NotTried, Precision, Recipe, SearchSpec, ShapeDuel, Verdict
 
@@ -147,13 +147,13 @@ def _open_question(evidence: Evidence) -> str:
 def _spoiled(race: Race) -> str:
     if race.end is RaceEnd.BASELINE_LOST:
         return f"The original could not be raced: {race.lost[0].detail}"
-    total, disturbed = len(race.blocks) + len(race.invalid), len(race.invalid)
+    total, disturbed = len(race.blocks) + len(race.invalid), len(race.invalid) + race.disturbed
     return f"The host was too busy to compare: {disturbed} of {total} blocks were disturbed{_signals(race)}; run again on a quiet machine."
 
 
 def _signals(race: Race) -> str:
     """Which signals disturbed its blocks, in brackets."""
-    signals = sorted({reason.split(" ")[0].replace("_", " ") for block in race.invalid for reason in block.reasons})
+    signals = sorted({reason.split(" ")[0].replace("_", " ") for block in (*race.blocks, *race.invalid) for reason in block.reasons})
     return f" ({', '.join(signals)})" if signals else ""
 
 
@@ -168,6 +168,8 @@ def _open_about(one: Appraisal, race: Race | None, evidence: Evidence) -> str:
         return f"{held}; allow more time."
     if not one.standoff.decided:
         later = "" if race.end is RaceEnd.LOOKS_USED else " when the time ended; allow more time"
+        if race.disturbed:
+            later = f", {race.disturbed} of them disturbed{_signals(race)}; run again on a quiet machine or allow more time"
         return f"{name} is not decided against the original after {one.standoff.blocks} blocks{later}: {_size(one, evidence)}."
     open_targets = one.with_verdict(Verdict.UNPROVEN)
     if one.beats_baseline and open_targets and not one.with_verdict(Verdict.FAIL):
@@ -263,6 +265,11 @@ def _warnings(evidence: Evidence) -> tuple[str, ...]:
     race = evidence.race
     if race is not None and race.invalid and _race_holds(race):
         found.append(f"{len(race.invalid)} disturbed race blocks were repeated; the signals that tell are blind to results.")
+    if race is not None and race.disturbed:
+        found.append(
+            f"The host was never quiet: {race.disturbed} of {len(race.blocks)} race blocks were disturbed{_signals(race)} and all count; "
+            f"intervals are wider, and only a lead of over {CLEAR_LEAD - 1:.0%} was accepted."
+        )
     unbound = [target for target in evidence.spec.targets if not is_binding(target)]
     if unbound:
         found.append(f"{_noun(unbound[0].kpi)} is estimated on this machine: its target is shown and did not decide.")

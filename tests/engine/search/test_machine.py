@@ -275,27 +275,37 @@ def test_disturbed_blocks_are_repeated_whole() -> None:
     assert any(one.startswith("2 disturbed race blocks were repeated") for one in conclusion.warnings)
 
 
-def test_where_most_blocks_are_disturbed_nothing_is_claimed() -> None:
-    world = World(truths={"fast": FAST}, disturbed=set(range(40)))
-    search = machine([candidate("fast")], total_s=1000)
+def test_where_most_blocks_are_disturbed_a_small_lead_is_not_claimed() -> None:
+    world = World(truths={"little": Truth(speedup=1.07)}, disturbed=set(range(40)))
+    search = machine([candidate("little")], total_s=1000)
     conclusion = world.run(search)
     assert conclusion.decision is Decision.INCONCLUSIVE
     assert "too busy" in conclusion.reason
+    assert "17 of 17 blocks were disturbed (steal fraction)" in conclusion.reason
     assert search.race is not None
     assert search.race.end is RaceEnd.TOO_NOISY
     assert world.count(RaceBlock) == 17
     assert conclusion.duels == ()
 
 
+def test_where_most_blocks_are_disturbed_a_clear_lead_wins_and_the_host_is_named() -> None:
+    world = World(truths={"fast": FAST}, disturbed=set(range(40)))
+    search = machine([candidate("fast")], total_s=1000)
+    conclusion = world.run(search)
+    assert conclusion.decision is Decision.WINNER
+    assert conclusion.duels[0].blocks == 17
+    assert any("17 of 17 race blocks were disturbed (steal fraction) and all count" in one for one in conclusion.warnings)
+    assert not any("were repeated" in one for one in conclusion.warnings)
+
+
 def test_time_that_disturbed_blocks_have_eaten_is_said_with_what_disturbed_them() -> None:
-    world = World(truths={"fast": FAST}, disturbed=set(range(7)))
+    world = World(truths={"fast": Truth(speedup=1.07)}, disturbed=set(range(7)))
     search = machine([candidate("fast")], total_s=110.0)
     world.start_s = 2.5
     conclusion = world.run(search)
     assert search.race is not None
     assert (conclusion.decision, search.race.end) == (Decision.INCONCLUSIVE, RaceEnd.TIME)
-    assert "7 more were disturbed (steal fraction)" in conclusion.reason
-    assert "quiet machine" in conclusion.reason
+    assert "7 of them disturbed (steal fraction); run again on a quiet machine or allow more time" in conclusion.reason
 
 
 def test_synthetic_inputs_let_only_invariant_recipes_win() -> None:

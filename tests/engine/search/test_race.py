@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -138,3 +140,62 @@ def test_no_finalist_wins_without_a_passed_sealed_check(sealed: Verdict | None, 
     run(contest, {1: [2.0]})
     checked = None if sealed is None else Fidelity(verdict=sealed)
     assert appraise(1, race=contest, spec=SearchSpec(), sealed=checked, size_bytes=1).wins is wins
+
+
+def test_on_a_host_that_is_never_quiet_every_block_counts_and_a_clear_lead_wins() -> None:
+    contest = race()
+    assert run(contest, {1: [2.0, 1.2, 3.0]}, invalid=frozenset(range(40))) == 17
+    assert (contest.end, contest.disturbed, len(contest.blocks), contest.invalid) == (RaceEnd.DECIDED, 17, 17, [])
+    assert contest.standoffs[1].blocks == 17
+    assert contest.standoffs[1].beats_baseline
+
+
+def test_a_lead_that_a_busy_host_might_make_stays_open() -> None:
+    contest = race()
+    run(contest, {1: [1.07]}, invalid=frozenset(range(40)))
+    assert contest.standoffs[1].effect.effect is Effect.FASTER
+    assert not contest.standoffs[1].decided
+    assert not contest.standoffs[1].beats_baseline
+    assert contest.end is RaceEnd.TOO_NOISY
+
+
+def test_quiet_blocks_alone_decide_where_there_are_enough() -> None:
+    contest = race()
+    run(contest, {1: [1.07]}, invalid=frozenset(range(3)))
+    assert (contest.disturbed, contest.standoffs[1].blocks) == (0, 8)
+    assert contest.standoffs[1].beats_baseline
+
+
+def test_too_few_blocks_for_a_look_decide_nothing_however_the_host_was() -> None:
+    contest = race()
+    assert run(contest, {1: [2.0]}, invalid=frozenset(range(40)), left_s=7.0) == 7
+    assert (contest.end, contest.disturbed, contest.standoffs) == (RaceEnd.TIME, 0, {})
+
+
+def test_the_look_at_all_blocks_spends_an_error_that_no_look_has_spent() -> None:
+    contest = race(looks=(8, 16, 32))
+    run(contest, {1: [0.9, 1.2]}, invalid=frozenset(range(9, 40)), left_s=21.0)
+    assert (contest.end, contest.standoffs[1].look, contest.standoffs[1].blocks) == (RaceEnd.TIME, 2, 21)
+
+
+def test_a_block_that_is_run_again_turns_its_order_round() -> None:
+    contest, orders = race(), []
+    for _ in range(4):
+        block = contest.ask(left_s=AMPLE, block_s=1.0)
+        assert block is not None
+        orders.append(block.order)
+        contest.tell(Raced(index=0, seconds=1.0, arms={0: arm(1e7), 1: arm(1e7)}, valid=False))
+    assert orders[0] == orders[2] == orders[1][::-1] == orders[3][::-1]
+
+
+def test_two_copies_of_one_form_on_a_busy_host_are_not_told_apart() -> None:
+    """Bursts hit either arm: a share of races near the error of a look may say faster, none may claim a clear lead."""
+    dice, faster, clear = np.random.default_rng(7), 0, 0
+    for _ in range(300):
+        contest = race()
+        bursts = [float(math.exp(first - second)) for first, second in dice.standard_t(2, size=(40, 2)) * 0.1]
+        run(contest, {1: bursts}, invalid=frozenset(range(40)))
+        faster += contest.standoffs[1].effect.effect is Effect.FASTER
+        clear += contest.standoffs[1].beats_baseline
+    assert faster <= 0.025 * 300
+    assert clear <= 1
