@@ -9,7 +9,7 @@ from optimizer.measure.foresight import growth_needed, limits_missed
 from optimizer.measure.split import SEALED_FLOOR
 from optimizer.search.field import Field
 from optimizer.search.plan import Terms
-from optimizer.search.reserve import FEWEST_SEALED, Reserve, Step
+from optimizer.search.reserve import FEWEST_SEALED, Reserve
 from optimizer.search.screen import ScreenLedger
 from optimizer.search.shortlist import Shortlist
 from optimizer.specs import Verdict
@@ -54,7 +54,7 @@ class Checking:
         contenders = self._repaired_first(self.shortlist.contenders())
         if examples < min(self.terms.sealed_needed, self.terms.sealed_available):
             return [index for index in contenders if self._is_exact(index)]
-        left_s -= self.reserve.sealed_s(examples, finalists=1)
+        left_s -= self._reference_s(examples) + self.reserve.check_s(examples)
         early: list[int] = []
         for index in contenders:
             is_due = self.field.trials[index].sealed is None and not self.is_foreseen(index)
@@ -64,17 +64,21 @@ class Checking:
         return [*early, *(index for index in contenders if index not in early)]
 
     def _repaired_first(self, contenders: list[int]) -> list[int]:
-        """A repaired form goes before a doubtful one of about the same pace."""
+        """A repaired form goes before a doubtful one of about the same pace, which comes last once the sealed examples held the repair back."""
         found: list[int] = []
         for index in contenders:
             place = len(found)
-            while self.field.trials[index].candidate.refines and place and self._gives_way(found[place - 1], to=index):
+            while place and self._gives_way(found[place - 1], to=index):
                 place -= 1
             found.insert(place, index)
-        return found
+        return sorted(found, key=lambda index: any(self._has_failed(one) and self._gives_way(index, to=one) for one in found))
+
+    def _has_failed(self, index: int) -> bool:
+        sealed = self.field.trials[index].sealed
+        return sealed is not None and sealed.verdict is not Verdict.PASS
 
     def _gives_way(self, index: int, *, to: int) -> bool:
-        is_plain = not self.field.trials[index].candidate.refines
+        is_plain = not self.field.trials[index].candidate.refines and self.field.trials[to].candidate.refines
         return is_plain and not self.is_foreseen(index, is_cautious=True) and self.ledger.beaten_by(index, to) < EVEN
 
     def sealed_s(self) -> float:
@@ -119,12 +123,18 @@ class Checking:
         return self.reach / max(1, self.terms.gate_examples)
 
     def _finalists_after(self, examples: int, left_s: float) -> int:
-        """How many finalists the time holds after one check on so many examples."""
-        return self.reserve.affordable_finalists(left_s - self.reserve.sealed_s(examples, finalists=1))
+        """How many finalists the time holds after the next check on so many examples."""
+        due = [index for index in self.shortlist.contenders() if self.field.trials[index].sealed is None]
+        check_s = self._check_s(due[0], examples) if due else 0.0
+        return self.reserve.affordable_finalists(left_s - self._reference_s(examples) - check_s)
+
+    def _reference_s(self, examples: int) -> float:
+        """Trial 0's outputs, which the first check makes for all."""
+        return 0.0 if self.fixed else self.reserve.check_s(examples)
 
     def _check_s(self, index: int, examples: int) -> float:
         """One sealed check at the pace that the screening saw."""
-        return self.reserve.costs.of(Step.OPEN) + examples * self.reserve.costs.example_s * self._relative_time(index)
+        return self.reserve.check_s(examples, relative_time=self._relative_time(index))
 
     def _relative_time(self, index: int) -> float:
         """Time of an example against the original's, as the screening saw it; never above 1, which is what a new form is given."""

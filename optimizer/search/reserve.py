@@ -124,7 +124,11 @@ class Reserve:
 
     def sealed_s(self, examples: int, *, finalists: int, relative_time: float = 1.0) -> float:
         """Reference outputs and one check per finalist, each at ``relative_time`` of the original's pace, on the sealed examples."""
-        return (1 + finalists) * self.costs.of(Step.OPEN) + (1 + finalists * relative_time) * examples * self.costs.example_s
+        return self.check_s(examples) + finalists * self.check_s(examples, relative_time=relative_time)
+
+    def check_s(self, examples: int, *, relative_time: float = 1.0) -> float:
+        """The outputs of one form on so many examples."""
+        return self.costs.of(Step.OPEN) + examples * self.costs.example_s * relative_time
 
     def search_ends_s(self, *, known_at_s: float, sealed_s: float) -> float:
         """Elapsed seconds at which the search hands over.

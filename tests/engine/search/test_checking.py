@@ -158,3 +158,24 @@ def test_a_search_there_is_even_where_its_proofs_would_take_all_time() -> None:
     left_s = 75.0 - ends_s - reserve.sealed_s(FEWEST_SEALED, finalists=1)
     assert reserve.affordable_finalists(left_s) >= 1
     assert reserve.search_ends_s(known_at_s=60.0, sealed_s=70.0) == 60.0
+
+
+def sealed_as(checking: Checking, index: int, verdict: Verdict) -> None:
+    checking.field.trials[index].sealed = Fidelity(verdict=verdict)
+
+
+def test_after_the_first_check_the_reference_is_there_and_the_next_check_costs_only_itself() -> None:
+    checking = checking_of(199, 200, example_s=0.05)
+    left_s = 55.0
+    assert checking.affordable(left_s)[1] == 0
+    checking.fixed = 1_000
+    sealed_as(checking, 1, Verdict.UNPROVEN)
+    assert checking.affordable(left_s) == (1_000, 1)
+
+
+def test_a_doubtful_form_whose_repair_was_not_proven_comes_last() -> None:
+    checking = checking_of(199, 200, 200)
+    checking.ledger.rounds[2] = [value - 0.005 for value in checking.ledger.rounds[1]]
+    repaired(checking, 2)
+    sealed_as(checking, 2, Verdict.UNPROVEN)
+    assert checking.order(200.0, 500) == [2, 3, 1]

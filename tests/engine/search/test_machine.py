@@ -146,6 +146,7 @@ def test_what_the_gate_saw_missing_is_sealed_first_only_while_the_safe_one_still
     assert world.recipes[conclusion.winner or 0].backend == "good"
     for trial in search.field.trials.values():
         trial.sealed = None
+    search.checking.fixed = 0
     orders = [[world.recipes[one].backend for one in search.checking.order(left_s, 400)] for left_s in (150.0, 30.0)]
     assert [order[0] for order in orders] == ["shaky", "good"]
 
