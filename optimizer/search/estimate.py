@@ -13,7 +13,7 @@ from optimizer.search.arms import min_iterations
 from optimizer.search.candidates import installed_backends, plan
 from optimizer.search.plan import Estimate
 from optimizer.search.priors import inference_s
-from optimizer.search.reserve import CLOSING_S, RACE_SHARE, Costs, Reserve
+from optimizer.search.reserve import CLOSING_S, FEWEST_SEALED, RACE_SHARE, SEARCH_SHARE, Costs, Reserve
 from optimizer.search.rounds import MIN_ROUNDS, ROUND_S
 from optimizer.specs import HardwareProfile, ModelCard, SearchSpec
 
@@ -105,10 +105,15 @@ def check_budget(found: Estimate) -> None:
 
 
 def _parts(guess: _Guess, spec: SearchSpec, *, needed: int, candidates: int, first_look: bool = False) -> dict[str, float]:
-    """Seconds by part; search takes what the race and the accuracy check leave, at most what its candidates need."""
+    """Seconds by part; search takes what the race and the accuracy check leave, at most what its candidates need.
+
+    Where a proof of reduced precision would leave no time to search and race, the check is that of an exact form.
+    """
     total_s, reserve = spec.budget.total_s, _reserve(guess, spec)
     baseline_s = min(guess.gate_s, total_s)
-    sealed_s = min(_sealed_s(reserve, needed), total_s - baseline_s)
+    sealed_s = _sealed_s(reserve, needed)
+    if sealed_s + SEARCH_SHARE * (total_s - baseline_s) + reserve.race_s(reserve.sizes()[-1]) > total_s - baseline_s - CLOSING_S:
+        sealed_s = min(_sealed_s(reserve, min(needed, FEWEST_SEALED)), total_s - baseline_s)
     left_s = max(0.0, total_s - baseline_s - sealed_s - CLOSING_S)
     size = reserve.affordable(RACE_SHARE * left_s) or reserve.sizes()[-1]
     race_s = size.looks[0] * reserve.block_s(1) if first_look else reserve.race_s(size)
@@ -118,10 +123,11 @@ def _parts(guess: _Guess, spec: SearchSpec, *, needed: int, candidates: int, fir
 
 
 def _least_s(guess: _Guess, spec: SearchSpec, needed: int) -> float:
-    """Screening of two candidates, one look of one finalist, and the accuracy check, at the fast guess."""
+    """Screening of two candidates, one look of one finalist, and its check as an exact form, at the fast guess."""
     reserve = _reserve(guess, spec)
     search_s = LEAST_CANDIDATES * guess.candidate_s
-    return guess.gate_s + search_s + _sealed_s(reserve, needed) + spec.budget.looks[0] * reserve.block_s(1) + CLOSING_S
+    sealed_s = reserve.sealed_s(min(needed, FEWEST_SEALED), finalists=1)
+    return guess.gate_s + search_s + sealed_s + spec.budget.looks[0] * reserve.block_s(1) + CLOSING_S
 
 
 def _sealed_s(reserve: Reserve, needed: int) -> float:
