@@ -22,7 +22,7 @@ from optimizer.search.actions import (
     Started,
 )
 from optimizer.search.appraise import Appraisal, appraise, needs_more
-from optimizer.search.arms import check_objective, min_iterations
+from optimizer.search.arms import COLD_START, check_objective, min_iterations
 from optimizer.search.checking import Checking
 from optimizer.search.field import Field, Known, Standing, Trial
 from optimizer.search.plan import Candidate, Plan, Terms
@@ -36,6 +36,7 @@ from optimizer.specs import Failure, NotTried, PassStep, Recipe, SearchSpec, Ver
 
 KEPT_BESIDE_NEW = 2
 TUNED_SURVIVORS = 2
+PLAYOFF = 3
 BASELINE_STARTS = 5
 EXAMPLE_OVERHEAD = 1.3
 REFINING_OPENS, REFINING_EXAMPLES = 20, 1_000
@@ -156,8 +157,25 @@ class SearchMachine:
         if not self._is_tuned:
             self._offer_settings()
             return None
-        self._leave_search()
+        if self.rounds.playoff or not self._begin_playoff():
+            self._leave_search()
         return None
+
+    def _begin_playoff(self) -> bool:
+        """Fresh processes of those that may yet be the best, and more rounds to tell them apart; False where nobody comes near the leader.
+
+        A few rounds of a busy host order the field wrongly, and only the first few are raced.
+        """
+        contenders = self.shortlist.contenders()
+        near = [index for index in contenders[:PLAYOFF] if not self.shortlist.is_out_of_reach(index, first=contenders[0])]
+        if len(near) < 2 or self.spec.objective == COLD_START:
+            return False
+        for index in self.field.held:
+            self.field.trials[index].standing = Standing.PARKED
+        for index in near:
+            self.field.trials[index].standing = Standing.HELD
+        self.rounds.begin_playoff()
+        return True
 
     def _search_ends_s(self) -> float:
         return self._reserve.search_ends_s(known_at_s=self._known_at_s, sealed_s=self.checking.sealed_s())

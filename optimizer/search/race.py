@@ -16,8 +16,8 @@ from optimizer.search.arms import GUARDED_KPIS, SIZE, is_speed, log_speedups, ra
 from optimizer.search.reserve import OPTIMISM
 from optimizer.specs import Effect, Failure
 
-RERUN_SHARE = 0.5
-"""Reruns are blind to results, so the blocks that stand are sound; where most are disturbed the signals no longer tell quiet from busy."""
+BUSY_SHARE = 0.5
+"""Where more of the blocks are disturbed, the host is never quiet: running them again would only spend the time."""
 
 CLEAR_LEAD = 1.10
 """What a lead must lie above, with its whole interval, where disturbed blocks had to count."""
@@ -31,7 +31,6 @@ class RaceEnd(StrEnum):
     DECIDED = "decided"
     LOOKS_USED = "looks_used"
     TIME = "time"
-    TOO_NOISY = "too_noisy"
     BASELINE_LOST = "baseline_lost"
     NO_FINALISTS = "no_finalists"
 
@@ -77,8 +76,8 @@ class Race:
     ``finalists`` come most promising first. ``sizes`` are model sizes in bytes per trial, for the objective that is known without timing.
     ``wants_more`` may keep a decided race going to the next look (a target that is still unproven).
 
-    On a host that is never quiet every block counts in the end, ``disturbed`` ones too: both arms of a block meet the same host in an
-    order drawn by lot, so that disturbance widens the interval and favours nobody. Then only a clear lead wins.
+    Disturbed blocks are run again. Where most are, or when the time ends, every block counts: both arms of a block meet the same host
+    in an order drawn by lot, so that disturbance widens the interval and favours nobody. Then only a clear lead wins.
     """
 
     finalists: tuple[int, ...]
@@ -96,6 +95,7 @@ class Race:
     end: RaceEnd | None = None
     _retried: set[int] = field(default_factory=set)
     _looked: int = 0
+    _looked_at: int = 0
     _block_s: list[float] = field(default_factory=list)
     _whole: list[Raced] = field(default_factory=list)
 
@@ -105,34 +105,38 @@ class Race:
         if self._looked == 0 and self._block_s and self.end is None:
             cost_s = self._cost_after_withdrawals(left_s=left_s, block_s=cost_s)
         if self.end is None and left_s < cost_s * self._blocks_that_must_fit():
-            self._stop(RaceEnd.TIME)
+            self._stop()
         if self.end is not None:
             return None
         index = len(self.blocks)
         return RaceBlock(index=index, order=self._order(index, attempt=sum(one.index == index for one in self.invalid)))
 
     def tell(self, block: Raced) -> None:
-        """Take a block as it ran; it counts only whole and undisturbed."""
+        """Take a block as it ran; it counts only whole, and undisturbed where the host is ever quiet."""
         self._block_s.append(block.seconds)
         failures = {**block.failures, **self._missing(block)}
         if failures:
             self._take_failures(failures)
             return
         self._whole.append(block)
-        if not block.valid:
-            self.invalid.append(block)
-            self._check_noise()
-        else:
+        if block.valid:
             self.blocks.append(block)
-            if len(self.blocks) == self.looks[self._looked]:
-                self._look()
+        elif self.disturbed:
+            self.blocks.append(block)
+            self.disturbed += 1
+        else:
+            self.invalid.append(block)
+        if len(self._whole) >= self.looks[0] and self._is_busy:
+            self._count_all()
+        if self.end is None and len(self.blocks) >= self.looks[self._looked]:
+            self._look()
 
     def _cost_after_withdrawals(self, *, left_s: float, block_s: float) -> float:
         """Cost of a block once finalists for whose first look the time is gone are out, the least promising first.
 
         Disturbed blocks cost time that nobody planned; better one finalist decided than all open. Blind to what the race measured.
         """
-        due = self.looks[0] - len(self.blocks)
+        due = self.looks[0] - len(self._whole if self._is_busy else self.blocks)
         while len(self.running) > 1 and block_s * due > left_s:
             arms = 1 + len(self.running)
             self.lost[self.running[-1]] = WITHDRAWN
@@ -144,7 +148,7 @@ class Race:
         """After a look a new stretch begins only if the next look is within reach; within a stretch one block at a time."""
         if not self.blocks and not self.invalid:
             return OPTIMISM * self.looks[0]
-        at_look = len(self.blocks) in self.looks
+        at_look = self._looked and len(self.blocks) == self._looked_at
         return self.looks[self._looked] - len(self.blocks) if at_look else 1
 
     def _missing(self, block: Raced) -> dict[int, Failure]:
@@ -195,41 +199,30 @@ class Race:
         elif not self.running:
             self.end = RaceEnd.NO_FINALISTS
 
-    def _check_noise(self) -> None:
-        """Stop as soon as even an undisturbed rest could not bring the reruns down to the permitted share."""
-        if len(self.invalid) > RERUN_SHARE * (self.looks[-1] + len(self.invalid)):
-            self._stop(RaceEnd.TOO_NOISY)
-
-    def _stop(self, end: RaceEnd) -> None:
-        """No more blocks. Where reruns have eaten them, one look at all that ran, at the error of the look that was not taken."""
-        self.end = end
-        if not self.invalid or len(self._whole) < self.looks[0] or self._is_look_spent(end):
-            return
-        self.disturbed = len(self.invalid)
-        self.blocks, self.invalid = list(self._whole), []
-        self._looked = min(self._looked + 1, len(self.looks))
-        self._compare()
-        if self._is_settled() or any(one.beats_baseline for one in self.standoffs.values()):
-            self.end = RaceEnd.DECIDED
-
-    def _is_look_spent(self, end: RaceEnd) -> bool:
-        """Whether every look was taken; the last one of a race that ends as too noisy was not."""
-        return self._looked == len(self.looks) and end is not RaceEnd.TOO_NOISY
-
     @property
-    def noisy(self) -> bool:
-        """Above that share of reruns the comparison is invalid."""
-        return len(self.invalid) > RERUN_SHARE * (len(self.blocks) + len(self.invalid))
+    def _is_busy(self) -> bool:
+        return len(self.invalid) > BUSY_SHARE * len(self._whole)
+
+    def _count_all(self) -> None:
+        """From now on the disturbed blocks count too; blind to what they measured."""
+        self.disturbed += len(self.invalid)
+        self.blocks, self.invalid = list(self._whole), []
+
+    def _stop(self) -> None:
+        """The time is over. Where reruns have eaten it, one more look at all that ran, at the error of the look that it replaces."""
+        self.end = RaceEnd.TIME
+        if self.invalid and len(self._whole) >= self.looks[0] and self._looked < len(self.looks):
+            self._count_all()
+            self._look()
 
     def _look(self) -> None:
         self._looked += 1
-        if not self.noisy:
-            self._compare()
-            if self._is_settled():
-                self.end = RaceEnd.DECIDED
-                return
-        if self._looked == len(self.looks):
-            self._stop(RaceEnd.TOO_NOISY if self.noisy else RaceEnd.LOOKS_USED)
+        self._looked_at = len(self.blocks)
+        self._compare()
+        if self._is_settled():
+            self.end = RaceEnd.DECIDED
+        elif self._looked == len(self.looks):
+            self.end = self.end or RaceEnd.LOOKS_USED
 
     def _compare(self) -> None:
         for trial in self.running:

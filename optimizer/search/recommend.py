@@ -101,7 +101,7 @@ def _conclusion(evidence: Evidence, decision: Decision, reason: str, *, winner: 
 
 
 def _race_holds(race: Race | None) -> bool:
-    return race is not None and race.end not in (None, RaceEnd.TOO_NOISY, RaceEnd.BASELINE_LOST)
+    return race is not None and race.end not in (None, RaceEnd.BASELINE_LOST)
 
 
 def nearest_miss(evidence: Evidence) -> int | None:
@@ -135,20 +135,13 @@ def _size(one: Appraisal, evidence: Evidence) -> str:
 def _open_question(evidence: Evidence) -> str:
     """What stands open, as a sentence; empty when everything is decided."""
     race = evidence.race
-    if race is not None and not _race_holds(race):
-        return _spoiled(race)
+    if race is not None and race.end is RaceEnd.BASELINE_LOST:
+        return f"The original could not be raced: {race.lost[0].detail}"
     for one in evidence.appraisals:
         question = _open_about(one, race, evidence)
         if question:
             return question
     return _unproven_promise(evidence)
-
-
-def _spoiled(race: Race) -> str:
-    if race.end is RaceEnd.BASELINE_LOST:
-        return f"The original could not be raced: {race.lost[0].detail}"
-    total, disturbed = len(race.blocks) + len(race.invalid), len(race.invalid) + race.disturbed
-    return f"The host was too busy to compare: {disturbed} of {total} blocks were disturbed{_signals(race)}; run again on a quiet machine."
 
 
 def _signals(race: Race) -> str:

@@ -13,6 +13,7 @@ from optimizer.search.shortlist import Shortlist
 ROUND_S = 0.25
 MIN_ROUNDS = 4
 MAX_ROUNDS = 8
+PLAYOFF_ROUNDS = 12
 WAVE = 2
 
 
@@ -24,6 +25,9 @@ class Rounds:
     shortlist: Shortlist
     seed: int
     visits: dict[int, int] = dataclasses.field(default_factory=dict)
+    playoff: int = 0
+    """Rounds that the last field gets beyond the usual most."""
+
     _random: random.Random = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
@@ -44,7 +48,13 @@ class Rounds:
         if self.unseen:
             return True
         fewest = min((self.visits.get(trial, 0) for trial in self.field.held), default=0)
-        return last_field and len(self.field.held) > 1 and fewest < MAX_ROUNDS
+        return last_field and len(self.field.held) > 1 and fewest < MAX_ROUNDS + self.playoff
+
+    def begin_playoff(self) -> None:
+        """Every member of the last field gets as many further rounds, whatever it had before."""
+        most = max((self.visits.get(trial, 0) for trial in self.field.held), default=0)
+        self.playoff = PLAYOFF_ROUNDS
+        self.visits |= dict.fromkeys(self.field.held, max(most, MAX_ROUNDS))
 
     def cost_s(self) -> float:
         """Seconds of the rounds that one more candidate would bring."""

@@ -281,12 +281,8 @@ def test_where_most_blocks_are_disturbed_a_small_lead_is_not_claimed() -> None:
     search = machine([candidate("little")], total_s=1000)
     conclusion = world.run(search)
     assert conclusion.decision is Decision.INCONCLUSIVE
-    assert "too busy" in conclusion.reason
-    assert "17 of 17 blocks were disturbed (steal fraction)" in conclusion.reason
-    assert search.race is not None
-    assert search.race.end is RaceEnd.TOO_NOISY
-    assert world.count(RaceBlock) == 17
-    assert conclusion.duels == ()
+    assert "after 16 blocks, 16 of them disturbed (steal fraction); run again on a quiet machine" in conclusion.reason
+    assert world.count(RaceBlock) == 16
 
 
 def test_where_most_blocks_are_disturbed_a_clear_lead_wins_and_the_host_is_named() -> None:
@@ -294,8 +290,8 @@ def test_where_most_blocks_are_disturbed_a_clear_lead_wins_and_the_host_is_named
     search = machine([candidate("fast")], total_s=1000)
     conclusion = world.run(search)
     assert conclusion.decision is Decision.WINNER
-    assert conclusion.duels[0].blocks == 17
-    assert any("17 of 17 race blocks were disturbed (steal fraction) and all count" in one for one in conclusion.warnings)
+    assert conclusion.duels[0].blocks == 8
+    assert any("8 of 8 race blocks were disturbed (steal fraction) and all count" in one for one in conclusion.warnings)
     assert not any("were repeated" in one for one in conclusion.warnings)
 
 
@@ -483,3 +479,22 @@ def test_one_quick_start_rules_nobody_out() -> None:
     world.run(search)
     assert search.race is not None
     assert {world.recipes[trial].backend for trial in search.race.finalists} == {"quick", "other"}
+
+
+def rounds_of(world: World, name: str) -> int:
+    trial = next(trial for trial, one in world.recipes.items() if one.backend == name)
+    return sum(trial in one.order for one in world.actions if isinstance(one, ScreenRound))
+
+
+def test_neighbours_at_the_top_get_more_rounds_before_the_race_is_manned() -> None:
+    world = World(truths={"near": Truth(speedup=2.0), "nearer": Truth(speedup=2.1), "far": Truth(speedup=1.2)})
+    world.run(machine([candidate("near"), candidate("nearer"), candidate("far")]))
+    assert rounds_of(world, "near") >= 16
+    assert rounds_of(world, "nearer") >= 16
+    assert rounds_of(world, "far") <= 8
+
+
+def test_a_leader_far_ahead_needs_no_further_rounds() -> None:
+    world = World(truths={"fast": Truth(speedup=4.0), "slow": Truth(speedup=1.5)})
+    world.run(machine([candidate("fast"), candidate("slow")]))
+    assert rounds_of(world, "fast") <= 8

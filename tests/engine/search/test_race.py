@@ -61,11 +61,17 @@ def test_the_error_is_shared_between_the_finalists() -> None:
     assert alone.error == 0.025
 
 
-def test_a_look_with_too_many_reruns_is_not_taken_but_the_next_may_be() -> None:
+def test_a_host_that_was_busy_at_first_is_not_waited_for() -> None:
     contest = race()
-    assert run(contest, {1: [2.0]}, invalid=frozenset(range(9))) == 16 + 9
-    assert contest.standoffs[1].look == 2
-    assert contest.end is RaceEnd.DECIDED
+    assert run(contest, {1: [2.0]}, invalid=frozenset(range(5))) == 8
+    assert (contest.disturbed, contest.standoffs[1].look, contest.end) == (5, 1, RaceEnd.DECIDED)
+
+
+def test_up_to_half_of_the_blocks_may_be_run_again() -> None:
+    contest = race()
+    assert run(contest, {1: [1.05]}, invalid=frozenset(range(4))) == 12
+    assert (contest.disturbed, len(contest.invalid), contest.standoffs[1].blocks) == (0, 4, 8)
+    assert contest.standoffs[1].beats_baseline
 
 
 def test_time_ends_a_race_that_is_not_decided() -> None:
@@ -144,19 +150,19 @@ def test_no_finalist_wins_without_a_passed_sealed_check(sealed: Verdict | None, 
 
 def test_on_a_host_that_is_never_quiet_every_block_counts_and_a_clear_lead_wins() -> None:
     contest = race()
-    assert run(contest, {1: [2.0, 1.2, 3.0]}, invalid=frozenset(range(40))) == 17
-    assert (contest.end, contest.disturbed, len(contest.blocks), contest.invalid) == (RaceEnd.DECIDED, 17, 17, [])
-    assert contest.standoffs[1].blocks == 17
+    assert run(contest, {1: [2.0, 1.2, 3.0]}, invalid=frozenset(range(40))) == 8
+    assert (contest.end, contest.disturbed, len(contest.blocks), contest.invalid) == (RaceEnd.DECIDED, 8, 8, [])
+    assert contest.standoffs[1].blocks == 8
     assert contest.standoffs[1].beats_baseline
 
 
 def test_a_lead_that_a_busy_host_might_make_stays_open() -> None:
     contest = race()
-    run(contest, {1: [1.07]}, invalid=frozenset(range(40)))
+    assert run(contest, {1: [1.07]}, invalid=frozenset(range(40))) == 16
     assert contest.standoffs[1].effect.effect is Effect.FASTER
     assert not contest.standoffs[1].decided
     assert not contest.standoffs[1].beats_baseline
-    assert contest.end is RaceEnd.TOO_NOISY
+    assert (contest.end, contest.disturbed) == (RaceEnd.LOOKS_USED, 16)
 
 
 def test_quiet_blocks_alone_decide_where_there_are_enough() -> None:
@@ -172,10 +178,16 @@ def test_too_few_blocks_for_a_look_decide_nothing_however_the_host_was() -> None
     assert (contest.end, contest.disturbed, contest.standoffs) == (RaceEnd.TIME, 0, {})
 
 
-def test_the_look_at_all_blocks_spends_an_error_that_no_look_has_spent() -> None:
+def test_when_the_time_ends_all_blocks_count_at_an_error_that_no_look_has_spent() -> None:
     contest = race(looks=(8, 16, 32))
-    run(contest, {1: [0.9, 1.2]}, invalid=frozenset(range(9, 40)), left_s=21.0)
-    assert (contest.end, contest.standoffs[1].look, contest.standoffs[1].blocks) == (RaceEnd.TIME, 2, 21)
+    assert run(contest, {1: [0.9, 1.2]}, invalid=frozenset(range(9, 14)), left_s=17.0) == 17
+    assert (contest.end, contest.standoffs[1].look, contest.standoffs[1].blocks, contest.disturbed) == (RaceEnd.TIME, 2, 17, 5)
+
+
+def test_after_a_look_at_all_blocks_no_stretch_begins_that_cannot_end() -> None:
+    contest = race()
+    assert run(contest, {1: [0.9, 1.2]}, invalid=frozenset({0, 1, 2, 3, 8}), left_s=13.0) == 9
+    assert (contest.standoffs[1].blocks, contest.end) == (9, RaceEnd.TIME)
 
 
 def test_a_block_that_is_run_again_turns_its_order_round() -> None:
