@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import shutil
 import xml.etree.ElementTree as ET
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,30 @@ def write_ir(source: Path, target_dir: Path, *, shapes: Mapping[str, tuple[int, 
         model = ov.Core().read_model(str(source))
         if shapes:
             model.reshape({name: list(shape) for name, shape in shapes.items()})
+        names = [port.get_any_name() for port in (*model.inputs, *model.outputs)]
         rewrites.apply_moc_transformations(model, cf=False)
+        _name_ports(model, names)
         ov.save_model(model, str(target_dir / ENTRY), compress_to_fp16=False)
     except Exception as error:  # the runtime raises plain RuntimeError
         raise PassFailed(f"OpenVINO cannot convert the model: {' '.join(str(error).split())[-300:]}") from error
     return target_dir / ENTRY
+
+
+def _name_ports(model: Any, names: Sequence[str]) -> None:
+    """Give inputs and outputs the one name they had: a rewrite that drops a node merges its names into those of the port beside it.
+
+    A port that is input and output at once has both names and keeps them.
+    """
+    through = {port.get_node().get_friendly_name() for port in model.inputs} & {_source(port) for port in model.outputs}
+    for port, name in zip((*model.inputs, *model.outputs), names, strict=True):
+        is_through = port.get_node().get_friendly_name() in through or (port.get_node().inputs() and _source(port) in through)
+        if name in port.get_names() and not is_through:
+            port.get_tensor().set_names({name})
+
+
+def _source(output: Any) -> str:
+    """The node that computes an output."""
+    return str(output.get_node().input_value(0).get_node().get_friendly_name())
 
 
 def layer_names(entry: Path) -> list[str]:
