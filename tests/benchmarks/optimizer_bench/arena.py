@@ -111,6 +111,7 @@ class Arena:
         )
         self.is_folder = opened is not self.uploaded
         self.exhibit = exhibit
+        self.compiled = bench.folder / "inductor"
         self._judgements: dict[str, Judgement] = {}
         self._verifier = Verifier(
             subject=self.subject,
@@ -145,7 +146,7 @@ class Arena:
         if isinstance(form, Form):
             return self._verifier.compare(form.build, form.recipe, examples=self.sealed, accuracy_invariant=False)
         with tempfile.TemporaryDirectory() as place:
-            stored_outputs(form, examples=self.sealed.folder / ARRAYS, outputs=Path(place, FILE_NAME))
+            stored_outputs(form, examples=self.sealed.folder / ARRAYS, outputs=Path(place, FILE_NAME), compiled=self.compiled)
             return self._verifier.compare_stored(Path(place, FILE_NAME), examples=self.sealed, accuracy_invariant=False)
 
     def time(self, forms: Sequence[Runnable], *, openings: int, rounds: int, seconds: float) -> list[Timing]:
@@ -175,7 +176,7 @@ class Ring:
         for number, form in enumerate(forms):
             if isinstance(form, TorchForm) and number in self.alive:
                 try:
-                    self._modules[number] = TorchHeld(form, examples=arena.subject.timing.folder / ARRAYS)
+                    self._modules[number] = TorchHeld(form, examples=arena.subject.timing.folder / ARRAYS, compiled=arena.compiled)
                 except RuntimeError:
                     self.alive.discard(number)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,15 +30,14 @@ def torch_forms(exhibit: Exhibit, *, threads: int) -> Iterator[TorchForm]:
             )  # fmt: skip
 
 
-def _environment(place: str) -> dict[str, str]:
-    return {**os.environ, "TORCHINDUCTOR_CACHE_DIR": place, "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+def _environment(compiled: Path) -> dict[str, str]:
+    return {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(compiled), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
 
 
-def stored_outputs(form: TorchForm, *, examples: Path, outputs: Path) -> None:
-    """Write what the module answers to every example. Raises RuntimeError with its last words."""
-    with tempfile.TemporaryDirectory(prefix="inductor-") as place:
-        command = [sys.executable, "-m", PROCESS, form.job(examples, outputs=outputs)]
-        answer = subprocess.run(command, env=_environment(place), capture_output=True, text=True, timeout=600, check=False)
+def stored_outputs(form: TorchForm, *, examples: Path, outputs: Path, compiled: Path) -> None:
+    """Write what the module answers to every example. ``compiled`` keeps what was compiled. Raises RuntimeError with its last words."""
+    command = [sys.executable, "-m", PROCESS, form.job(examples, outputs=outputs)]
+    answer = subprocess.run(command, env=_environment(compiled), capture_output=True, text=True, timeout=600, check=False)
     if answer.returncode:
         raise RuntimeError((answer.stderr.strip().splitlines() or ["no word"])[-1][-300:])
 
@@ -47,11 +45,10 @@ def stored_outputs(form: TorchForm, *, examples: Path, outputs: Path) -> None:
 class TorchHeld:
     """A module held open in a process. ``round`` raises RuntimeError once the process has ended or does not answer."""
 
-    def __init__(self, form: TorchForm, *, examples: Path) -> None:
-        self._place = tempfile.TemporaryDirectory(prefix="inductor-")
+    def __init__(self, form: TorchForm, *, examples: Path, compiled: Path) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", PROCESS, form.job(examples)],
-            env=_environment(self._place.name),
+            env=_environment(compiled),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         self._answer(READY_S)
@@ -69,7 +66,6 @@ class TorchHeld:
     def close(self) -> None:
         self._process.kill()
         self._process.communicate()
-        self._place.cleanup()
 
     def _answer(self, timeout_s: float) -> str:
         assert self._process.stdout
