@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +27,10 @@ class Evaluator(Protocol):
 
     def nodes(self, entry: Path, settings: BackendSettings) -> tuple[ExecutedNode, ...]:
         """What the runtime executes, with the time of each node. Raises EngineError ``backend.*``."""
+        ...
+
+    def seconds(self, forms: Sequence[tuple[Path, BackendSettings]]) -> list[float]:
+        """Typical seconds of a call of each form, all open at once and timed in turns. Raises EngineError ``backend.*``."""
         ...
 
     def noise(self, entry: Path, settings: BackendSettings, *, examples: int) -> float:

@@ -166,8 +166,3 @@ def profiles(evaluator: Evaluator, forms: Sequence[tuple[Path, BackendSettings]]
                 if node.name not in known or (node.time_us or 0.0) < (known[node.name].time_us or 0.0):
                     known[node.name] = node
     return [tuple(known.values()) for known in least]
-
-
-def total_us(nodes: Sequence[ExecutedNode]) -> float:
-    """Time of all nodes of one inference."""
-    return sum(node.time_us or 0.0 for node in nodes)

@@ -10,7 +10,7 @@ from optimizer.passes.base import No, PassContext, PassResult, Yes
 from optimizer.passes.errors import NoChange, PassFailed
 from optimizer.passes.evaluator import Evaluator
 from optimizer.passes.examples import calibration_feeds
-from optimizer.passes.layer_search import SECONDS, LayerSearch, parts_of, profiles, total_us
+from optimizer.passes.layer_search import SECONDS, LayerSearch, parts_of, profiles
 from optimizer.passes.openvino_ir import write_ir
 from optimizer.passes.openvino_quantizer import TOOL, quantize, quantized_layers, write_partly
 from optimizer.passes.quantizer import CALIBRATION_EXAMPLES, NO_EXAMPLES, calibratable
@@ -18,7 +18,7 @@ from optimizer.specs import BackendSettings, HardwareProfile, Json, ModelCard, P
 
 INT8 = ("i8", "u8")
 WORTH_SHARE = 0.05
-"""Quantising must save at least this share of the fallback's time, by their profiles."""
+"""Of the fallback's time, what int8 in all layers must save before layers are given back, which takes most of it again."""
 ATTENTION_PRODUCTS = 4
 
 
@@ -62,24 +62,28 @@ class OpenVinoInt8:
         exact = write_ir(source, context.work_dir / "exact", shapes=context.shapes)
         whole = quantize(exact, context.work_dir / "whole", feeds=feeds, preset=str(params.get("preset", "mixed")))
         seconds = float(params.get("seconds", SECONDS))
-        search, saved = _search(evaluator, exact=exact, whole=whole, draft=context.work_dir / "draft", settings=settings, seconds=seconds)
+        saved = _saving(evaluator, exact=exact, whole=whole, settings=settings)
+        search = _search(evaluator, exact=exact, whole=whole, draft=context.work_dir / "draft", settings=settings, seconds=seconds)
         plain = search.plain()
+        if not plain.holds and saved < WORTH_SHARE:
+            raise NoChange(f"On this host int8 would save {saved:.0%} of the time that {fallback} takes: too little to give layers back.")
         kept, judged = ([], plain) if plain.holds else search.find(plain)
         entry = write_partly(whole, target_dir, exact=exact, layers=[layer for part in kept for layer in part.layers])
-        facts = {"calibration_examples": len(feeds), "fallback": str(fallback), "profiled_saving": round(saved, 3)}
+        facts = {"calibration_examples": len(feeds), "fallback": str(fallback), "saved_fraction": round(saved, 3)}
         return PassResult(entry=entry, facts={**facts, **search.facts(kept, judged)})
 
 
-def _search(
-    evaluator: Evaluator, *, exact: Path, whole: Path, draft: Path, settings: BackendSettings, seconds: float
-) -> tuple[LayerSearch, float]:
-    """The search and the share of the fallback's time that int8 saves. Raises ``pass.no_change`` when that is too little."""
+def _saving(evaluator: Evaluator, *, exact: Path, whole: Path, settings: BackendSettings) -> float:
+    """The share of the fallback's time that int8 in all layers saves. Raises ``pass.no_change`` when that is none."""
+    reduced_s, full_s = evaluator.seconds([(whole, settings), (exact, settings)])
+    if reduced_s >= full_s:
+        raise NoChange(f"On this host int8 would add to the time that {settings.precision} takes; it is not worth its errors.")
+    return 1 - reduced_s / full_s
+
+
+def _search(evaluator: Evaluator, *, exact: Path, whole: Path, draft: Path, settings: BackendSettings, seconds: float) -> LayerSearch:
     reduced, full = profiles(evaluator, [(whole, settings), (exact, settings)])
-    saved = 1 - total_us(reduced) / max(1e-9, total_us(full))
-    if saved < WORTH_SHARE:
-        how = f"would save {saved:.0%} of" if saved > 0 else "would add to"
-        raise NoChange(f"On this host int8 {how} the time that {settings.precision} takes; it is not worth its errors.")
-    search = LayerSearch(
+    return LayerSearch(
         evaluator=evaluator,
         parts=parts_of(reduced, full, precisions=INT8, switchable=quantized_layers(whole)),
         form=lambda layers: write_partly(whole, draft, exact=exact, layers=layers),
@@ -88,4 +92,3 @@ def _search(
         exact=str(settings.precision),
         deadline_s=time.monotonic() + seconds,
     )
-    return search, saved

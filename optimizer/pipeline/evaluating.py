@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from optimizer.backends import backend
-from optimizer.backends.base import Feeds
+from optimizer.backends.base import Feeds, Session
 from optimizer.errors import EngineError
 from optimizer.measure.fidelity import FidelityResult, compare_outputs
 from optimizer.measure.fidelity_outputs import FILE_NAME, OutputWriter, StoredOutputs
@@ -21,6 +22,8 @@ from optimizer.rounding import is_float
 from optimizer.specs import BackendSettings, ExecutedNode, InputSource, KpiTarget, Recipe, TaskKind
 
 PROFILED_RUNS = 5
+TIMED_TURNS, TURN_S, LEAST_CALLS = 10, 0.06, 3
+"""Turns that count, after one that warms up; seconds and calls of a turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,26 @@ class ModelEvaluator:
                     least[node.name] = node
         session.close()
         return tuple(least.values())
+
+    def seconds(self, forms: Sequence[tuple[Path, BackendSettings]]) -> list[float]:
+        """Median over turns of the median call; the order of each turn is that of the one before turned round."""
+        sessions = [backend(self.runtime).open(entry, settings, shapes=self.shapes or None) for entry, settings in forms]
+        found: list[list[float]] = [[] for _ in sessions]
+        for turn in range(1 + TIMED_TURNS):
+            numbered = list(enumerate(sessions))
+            for index, session in numbered if turn % 2 else reversed(numbered):
+                found[index].append(self._turn_s(session))
+        for session in sessions:
+            session.close()
+        return [float(np.median(one[1:])) for one in found]
+
+    def _turn_s(self, session: Session) -> float:
+        durations_s: list[float] = []
+        while len(durations_s) < LEAST_CALLS or sum(durations_s) < TURN_S:
+            begin = time.perf_counter()
+            session.run(self.feeds[len(durations_s) % self.examples])
+            durations_s.append(time.perf_counter() - begin)
+        return float(np.median(durations_s))
 
     def noise(self, entry: Path, settings: BackendSettings, *, examples: int) -> float:
         with self._outputs(entry, settings, examples=examples) as theirs, StoredOutputs(self._reference_file()) as ours:

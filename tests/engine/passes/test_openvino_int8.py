@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -63,6 +64,10 @@ class Timed(ModelEvaluator):
         real = ModelEvaluator.nodes(self, entry, settings)
         return tuple(replace(one, time_us=self.int8_us if one.precision in ("i8", "u8") else 10.0) for one in real)
 
+    def seconds(self, forms: Sequence[tuple[Path, BackendSettings]]) -> list[float]:
+        assert len(ModelEvaluator.seconds(self, forms)) == len(forms)
+        return [self.int8_us, 10.0]
+
 
 def context_of(model: Path, folder: Path, *, int8_us: float = 1.0, targets: tuple[KpiTarget, ...] = ()) -> PassContext:
     feeds = models.normal_feeds("x", SHAPE, count=40)
@@ -121,6 +126,17 @@ def test_int8_that_saves_no_time_is_not_tried_on_examples(tmp_path: Path) -> Non
         PASS.apply(model, tmp_path / "out", {"fallback": "f32"}, context_of(model, tmp_path, int8_us=10.0))
     assert refusal.value.code == "pass.no_change"
     assert "not worth its errors" in refusal.value.message
+
+
+@needs_int8
+def test_where_int8_saves_next_to_nothing_no_layers_are_given_back_but_a_form_that_holds_is_taken(tmp_path: Path) -> None:
+    model = outlying(tmp_path / "model.onnx")
+    with pytest.raises(EngineError, match="too little to give layers back") as refusal:
+        PASS.apply(model, tmp_path / "out", {"fallback": "f32"}, context_of(model, tmp_path, int8_us=9.8))
+    assert refusal.value.code == "pass.no_change"
+    lenient = (KpiTarget(kpi="fidelity_cosine_p01_ratio", value=0.1), KpiTarget(kpi="fidelity_snr_db", value=0.1))
+    result = PASS.apply(model, tmp_path / "out", {"fallback": "f32"}, context_of(model, tmp_path / "again", int8_us=9.8, targets=lenient))
+    assert (result.facts["parts_exact"], result.facts["saved_fraction"]) == (0, 0.02)
 
 
 def test_all_layers_given_back_compute_what_the_original_does(tmp_path: Path) -> None:
