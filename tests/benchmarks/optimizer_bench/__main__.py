@@ -3,7 +3,7 @@
     python -m tests.benchmarks.optimizer_bench [NAMES] [--cache .parka/bench] [--budget 300] [--threads N] [--peers a,b] [--again]
 
 Per model: Parka searches with the given budget and no other setting, and once more with a quarter of it; each other tool makes what it makes by its defaults; the same
-sealed examples judge every form (the default limits of the task); then all forms are held open in fresh processes and timed in
+sealed examples judge every form (the default limits of the task); then those that reach the limits are held open in fresh processes and timed in
 short rounds in random order. One ratio original / form per opening; Hodges-Lehmann's estimate with its 95 % signed-rank interval.
 Results lie in <cache>/results, one file per model; a model that has one is not run again without --again.
 """
@@ -85,7 +85,7 @@ def run_one(name: str, *, options: argparse.Namespace, console: Console) -> Resu
                 made += PEERS[peer](arena, folder=Path(folder, "peers", peer), cache=options.cache, threads=threads)
             runnable = [form for form in made if not isinstance(form, Absent)]
             judged = {id(form): arena.judge(form) for form in runnable if form is not arena.original}
-            forms = [form for form in runnable if form is arena.original or judged[id(form)].values]
+            forms = [form for form in runnable if form is arena.original or form in mine or judged[id(form)].by_value]
             timed = arena.time(forms, openings=options.openings, rounds=options.rounds, seconds=options.seconds)
             timings = {id(form): timing for form, timing in zip(forms, timed, strict=True)}
             lines = tuple(line_of(form, judged.get(id(form)), timings.get(id(form))) for form in made)
