@@ -64,10 +64,10 @@ def recorded(trial: int, *, reports: Sequence[StageReport], spec: SearchSpec, ro
     raced = next((one for one in reports if one.trial == trial and one.stage is Stage.RACE and one.status is StageStatus.OK), None)
     budget: Budget = spec.budget
     if raced is None:
-        return Recorded(block_s=budget.block_s, margin=spec.margin)
+        return Recorded(block_s=budget.stream_s, margin=spec.margin)
     paths = [root / one.path for one in raced.artifacts if one.role == ROLE]
     medians = [median for path in paths if path.is_file() for median in start_medians_ms(path)]
-    return Recorded(environment=dict(raced.environment), start_latencies_p50_ms=tuple(medians), block_s=budget.block_s, margin=spec.margin)
+    return Recorded(environment=dict(raced.environment), start_latencies_p50_ms=tuple(medians), block_s=budget.stream_s, margin=spec.margin)
 
 
 def start_medians_ms(path: Path) -> list[float]:

@@ -162,7 +162,7 @@ def _performer(
         reporter=reporter,
         gate_inputs=gate_inputs,
         sealed=parts.sealed,
-        block_s=problem.spec.budget.block_s,
+        block_s=problem.spec.budget.stream_s,
         min_iterations=min_iterations(problem.spec),
         witness=witness,
     )

@@ -74,7 +74,7 @@ class Reserve:
 
     def start_s(self) -> float:
         """One fresh start: open, warm up, measured stream."""
-        stream_s = max(self.budget.block_s, self.min_iterations * self.costs.median_s)
+        stream_s = max(self.budget.stream_s, self.min_iterations * self.costs.median_s)
         return self.costs.of(Step.OPEN) + stream_s
 
     def block_s(self, finalists: int) -> float:

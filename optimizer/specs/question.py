@@ -32,6 +32,9 @@ class InputSource(StrEnum):
     SYNTHETIC = "synthetic"
 
 
+LEAST_STREAM_S, FULL_STREAM_BUDGET_S = 0.25, 150.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """Wall time for one run, and the counts of the chosen preset."""
@@ -42,6 +45,11 @@ class Budget:
     finalists: int = 2
     accuracy_examples: int = 500
     block_s: float = 1.0
+
+    @property
+    def stream_s(self) -> float:
+        """Seconds of measured stream after a start: shorter where little time has to hold a look of the race; more starts tell more."""
+        return min(self.block_s, max(LEAST_STREAM_S, self.total_s / FULL_STREAM_BUDGET_S * self.block_s))
 
     @property
     def accuracy_examples_most(self) -> int:

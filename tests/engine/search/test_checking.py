@@ -179,3 +179,11 @@ def test_a_doubtful_form_whose_repair_was_not_proven_comes_last() -> None:
     repaired(checking, 2)
     sealed_as(checking, 2, Verdict.UNPROVEN)
     assert checking.order(200.0, 500) == [2, 3, 1]
+
+
+@pytest.mark.parametrize(("total_s", "stream_s"), [(210.0, 1.0), (75.0, 0.5), (10.0, 0.25)])
+def test_little_time_measures_shorter_and_still_holds_a_look(total_s: float, stream_s: float) -> None:
+    assert Budget(total_s=total_s).stream_s == stream_s
+    assert Budget(total_s=total_s, block_s=0.01).stream_s == 0.01
+    reserve = Reserve(budget=Budget(total_s=total_s), total_s=total_s, costs=Costs(median_s=0.001))
+    assert reserve.start_s() == pytest.approx(reserve.costs.open_s + stream_s)
