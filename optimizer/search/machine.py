@@ -330,7 +330,10 @@ class SearchMachine:
             trial.gate, trial.standing = result.fidelity, Standing.HELD
 
     def _consider_refinement(self, trial: Trial) -> None:
-        """Reduced precision that keeps the outputs needs no repair; where it seems to miss, the next repair is tried at once."""
+        """Reduced precision that keeps the outputs needs no repair; where it seems to miss, the next repair is tried at once.
+
+        Behind it comes what the same runtime computes exactly: should no proof succeed in time, that can still win.
+        """
         finer = [one for one in self.field.waiting if one.refines and _same_runtime(one.recipe, trial.recipe)]
         if (trial.candidate.rewrites_arithmetic and not trial.candidate.refines) or not finer:
             return
@@ -342,8 +345,12 @@ class SearchMachine:
         ground = trial.recipe.passes[:-1] if trial.candidate.refines else trial.recipe.passes
         same_ground = [one for one in finer if one.recipe.passes[:-1] == ground]
         following = (same_ground or finer)[0]
-        self.field.waiting.remove(following)
-        self.field.waiting.insert(0, following)
+        safe = [one for one in self.field.waiting if one.accuracy_invariant and one.recipe.backend == trial.recipe.backend][:1]
+        self._bring_forward(following, *safe)
+
+    def _bring_forward(self, *candidates: Candidate) -> None:
+        """These are tried next, in this order."""
+        self.field.waiting[:] = [*candidates, *(one for one in self.field.waiting if one not in candidates)]
 
     def _take_failure(self, trial: Trial, failure: Failure) -> None:
         """A failed trial is out; Trial 0 killed from outside is tried once more, else nothing can be said at all."""

@@ -74,6 +74,25 @@ def test_where_reduced_precision_misses_its_exact_layers_come_next() -> None:
     assert world.recipes[conclusion.winner or 0].passes
 
 
+def test_behind_the_repair_comes_what_the_same_runtime_computes_exactly() -> None:
+    """Should neither be proven in time, it can still win."""
+    exact = replace(candidate("half"), recipe=replace(recipe("half"), settings=BackendSettings(threads=3)))
+    queue = [candidate("half", invariant=False), candidate("other"), candidate("another"), refined("half"), exact]
+
+    def tried(gate: Verdict) -> list[str]:
+        truths = {"half": Truth(speedup=4.0, gate=gate, invariant=False), "half+partial_bf16": Truth(speedup=3.5, invariant=False)}
+        world = World(truths=truths)
+        world.run(machine(list(queue), total_s=400.0))
+        words = {(False, 3): "exact", (True, 2): "repair", (False, 2): "plain"}
+        return [
+            words[bool(one.passes), one.settings.threads] if one.backend == "half" else one.backend
+            for trial, one in sorted(world.recipes.items()) if trial
+        ]  # fmt: skip
+
+    assert tried(Verdict.FAIL)[:4] == ["plain", "repair", "exact", "other"]
+    assert tried(Verdict.PASS)[:3] == ["plain", "other", "another"]
+
+
 def test_exact_layers_are_searched_only_where_the_time_holds_that() -> None:
     def tried(total_s: float) -> bool:
         world = World(truths={"half": Truth(speedup=4.0, gate=Verdict.FAIL), "half+partial_bf16": Truth(speedup=3.5, invariant=False)})
