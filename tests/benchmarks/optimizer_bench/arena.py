@@ -15,7 +15,7 @@ from optimizer.codec import to_jsonable
 from optimizer.errors import EngineError
 from optimizer.measure.fidelity import FidelityResult
 from optimizer.measure.fidelity_outputs import FILE_NAME
-from optimizer.measure.inputs import ARRAYS, split
+from optimizer.measure.inputs import ARRAYS, InputSet, split
 from optimizer.pipeline import HeldField, Pace, StepFailed, Subject, Verifier, Yardstick, as_uploaded, limits_for, portion
 from optimizer.sandbox import ChildJob, Limits
 from optimizer.search.candidates import reference_of
@@ -87,7 +87,8 @@ class Arena:
         self.sandbox = bench.sandbox
         parts, root = split(self.inputs, sealed_at_most=budget.accuracy_examples_most), bench.folder / "parts"
         self.given = portion(self.inputs, parts.calibration + parts.search, root=root)
-        self.sealed = portion(self.inputs, parts.sealed[:sealed], root=root)
+        counts = sorted({min(sealed, budget.accuracy_examples), sealed})
+        self.sealed = [portion(self.inputs, parts.sealed[:count], root=root) for count in counts]
         self.subject = Subject(
             model_dir=opened.folder,
             entry=opened.entry,
@@ -125,15 +126,23 @@ class Arena:
         return self.subject.model_dir / self.subject.entry
 
     def judge(self, form: Runnable) -> Judgement:
-        """All sealed examples through the form, held to the default limits of the model's task; equal forms are judged once."""
+        """Sealed examples through the form, held to the default limits of the model's task; equal forms are judged once."""
         key = form.job(Path()) if isinstance(form, TorchForm) else f"{form.build.sha256} {form.recipe.backend} {form.recipe.settings}"
         if key not in self._judgements:
             self._judgements[key] = self._judgement(form)
         return self._judgements[key]
 
     def _judgement(self, form: Runnable) -> Judgement:
+        """By the usual number of sealed examples, and where these leave it open by as many as Parka opened."""
+        for examples in self.sealed:
+            found = self._judgement_on(form, examples)
+            if found.verdict is not Verdict.UNPROVEN:
+                break
+        return found
+
+    def _judgement_on(self, form: Runnable, examples: InputSet) -> Judgement:
         try:
-            found = self._judged(form)
+            found = self._judged(form, examples)
         except StepFailed as failed:
             return Judgement(verdict=Verdict.FAIL, reason=failed.failure.detail)
         except (EngineError, RuntimeError) as error:
@@ -142,12 +151,12 @@ class Arena:
         verdict = Verdict.PASS if found.invariant else found.verdict
         return Judgement(verdict=verdict, reason=found.reason, values=values, limits=dict(found.limits))
 
-    def _judged(self, form: Runnable) -> FidelityResult:
+    def _judged(self, form: Runnable, examples: InputSet) -> FidelityResult:
         if isinstance(form, Form):
-            return self._verifier.compare(form.build, form.recipe, examples=self.sealed, accuracy_invariant=False)
+            return self._verifier.compare(form.build, form.recipe, examples=examples, accuracy_invariant=False)
         with tempfile.TemporaryDirectory() as place:
-            stored_outputs(form, examples=self.sealed.folder / ARRAYS, outputs=Path(place, FILE_NAME), compiled=self.compiled)
-            return self._verifier.compare_stored(Path(place, FILE_NAME), examples=self.sealed, accuracy_invariant=False)
+            stored_outputs(form, examples=examples.folder / ARRAYS, outputs=Path(place, FILE_NAME), compiled=self.compiled)
+            return self._verifier.compare_stored(Path(place, FILE_NAME), examples=examples, accuracy_invariant=False)
 
     def time(self, forms: Sequence[Runnable], *, openings: int, rounds: int, seconds: float) -> list[Timing]:
         """Fresh processes of all forms held open at once, visited in random order; a form that dies has no further times."""
