@@ -116,6 +116,20 @@ def test_a_wrong_field_is_named_in_a_422_with_summary(
     assert Experiment.objects.count() == 0
 
 
+def test_the_traffic_field_shows_an_example_in_the_models_own_words_that_it_would_take(
+    web: Browser, alice: User, ready: ModelVersion
+) -> None:
+    client = web(alice)
+    page = client.get("/t/acme/experiments/new/", {"model": f"{ready.model.slug}@{ready.number}"}).content.decode()
+    example = re.search(r'<textarea name="traffic"[^>]*placeholder="([^"]*)"', page)
+    assert example
+    text = html.unescape(example[1])
+    assert text.splitlines()[0].endswith("weight")
+    answer = client.post("/t/acme/experiments/new/", {**form_fields(page), "traffic": text})
+    assert answer.status_code == 302, answer.content.decode()
+    assert len(spec(Experiment.objects.get()).traffic) == 2
+
+
 def test_a_histogram_of_shapes_is_asked_and_filled_in_again(web: Browser, alice: User, ready: ModelVersion) -> None:
     client = web(alice)
     fields = form_fields(client.get("/t/acme/experiments/new/").content.decode())

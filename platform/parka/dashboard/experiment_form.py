@@ -37,6 +37,7 @@ OFFERED = (
 RELATIVE_TOO = ("latency_p50_ms", "latency_p90_ms", "throughput_per_s")
 OBJECTIVES = ("latency_p50_ms", "latency_p90_ms", "throughput_per_s", "cost_usd_per_million_inferences", "model_size_bytes")
 DROP = "accuracy_delta_pp"
+EXAMPLE_SIZE = 128
 HINTS = {
     DROP: "Needs a dataset with labels.",
     "latency_p99_ms": "The quick budget shows p99 without judging it.",
@@ -230,6 +231,7 @@ class ExperimentForm(PlainForm):
                 help_text="Empty: a sensible size.",
                 widget=forms.NumberInput(attrs={"class": "form-control"}),
             )
+        self.fields["traffic"].widget.attrs["placeholder"] = traffic_text(_example_traffic(self.card)) if self.card else ""
 
     def _target_field(self, name: str) -> TargetField:
         metric = kpi(name)
@@ -323,3 +325,17 @@ FIRST_TARGETS = (KpiTarget(kpi="latency_p50_ms", value=0.8, relative=True),)
 
 def _card_of(version: ModelVersion | None) -> ModelCard | None:
     return None if version is None or version.card is None else from_jsonable(ModelCard, version.card)
+
+
+def _example_traffic(card: ModelCard) -> tuple[TrafficShare, ...]:
+    """Two shapes in the model's own words: the last open dimension at half its size, and whole; none where that could not be measured."""
+    whole = {symbol: card.bindings.get(symbol) or EXAMPLE_SIZE for symbol in card.symbols}
+    if not whole:
+        return ()
+    last = card.symbols[-1]
+    rows = (TrafficShare(bindings={**whole, last: max(1, whole[last] // 2)}, weight=3), TrafficShare(bindings=whole))
+    try:
+        buckets_of(card, SearchSpec(traffic=rows))
+    except InputError:
+        return ()
+    return rows
