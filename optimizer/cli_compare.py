@@ -27,7 +27,8 @@ from optimizer.search.appraise import size_measurement, start_measurements
 from optimizer.search.candidates import reference_of
 from optimizer.search.driver import CHILD_WALL_S, TIMING_EXAMPLES
 from optimizer.search.duel import DuelResult, measure_starts, run_duel
-from optimizer.specs import Effect, Json, KpiTarget, Measurement, Recipe, SearchSpec, Verdict
+from optimizer.search.race import CLEAR_LEAD
+from optimizer.specs import Json, KpiTarget, Measurement, Recipe, SearchSpec, Verdict
 
 COMPARED_EXAMPLES = 64
 
@@ -118,13 +119,14 @@ def _compared(first: Form, second: Form, result: DuelResult, fidelity: FidelityR
         change = format_change(change_of(duel.kpi, duel.speedup, margin=spec.margin), spec.margin)
         sentences.append(f"B against A, {title_of(duel.kpi)}: {change}")
     sentences.append(fidelity if isinstance(fidelity, str) else fidelity.reason)
-    headline = duels[0] if duels else None
-    decided = headline is not None and headline.effect is not Effect.INCONCLUSIVE
+    standoff = result.appraisal.standoff
+    decided = standoff is not None and standoff.decided
     if not decided:
         sentences.append(f"Not decided after {len(result.race.blocks)} blocks ({result.race.end}); allow more time or a quieter machine.")
     if result.race.disturbed:
         sentences.append(
-            f"The host was never quiet: {result.race.disturbed} of {len(result.race.blocks)} blocks were disturbed, and all count."
+            f"The host was never quiet: {result.race.disturbed} of {len(result.race.blocks)} blocks were disturbed, all count, "
+            f"and only a lead of over {CLEAR_LEAD - 1:.0%} is taken as decided."
         )
     data = {
         "a": to_jsonable(first.recipe),

@@ -15,56 +15,18 @@ import json
 import shutil
 import sys
 import tempfile
-import time
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
-from optimizer.cli_search import SearchRequest, search
 from optimizer.cli_workbench import Workbench
-from optimizer.codec import to_jsonable
-from optimizer.errors import EngineError
-from optimizer.result_folder import ResultFolder
-from optimizer.specs import Budget, SearchSpec
+from optimizer.specs import Budget
 from tests.benchmarks.optimizer_bench.arena import Arena
-from tests.benchmarks.optimizer_bench.forms import PARKA, PARKA_QUARTER, Absent, Made, form_of
+from tests.benchmarks.optimizer_bench.forms import PARKA, PARKA_QUARTER, Absent, Made
+from tests.benchmarks.optimizer_bench.ours import arguments, parka_form
 from tests.benchmarks.optimizer_bench.peers import PEERS
 from tests.benchmarks.optimizer_bench.report import Result, line_of, print_result, print_summary, result_from
-from tests.benchmarks.optimizer_zoo import NAMES, Exhibit, exhibit
-
-
-def parka_form(
-    one: Exhibit, *, maker: str, budget_s: float, out: Path, options: argparse.Namespace, console: Console
-) -> tuple[Made, dict[str, object]]:
-    """What Parka returns within the budget."""
-    label = "Parka" if maker == PARKA else f"Parka in {budget_s:.0f} s"
-    spec = SearchSpec(budget=replace(Budget(), total_s=budget_s), task=one.task, max_threads=options.threads)
-    request = SearchRequest(model=one.model, spec=spec, dataset=one.inputs, bindings=one.bindings, out=out, quiet=not options.verbose)
-    begin = time.monotonic()
-    try:
-        found = search(request, console)
-    except EngineError as error:
-        return Absent(maker=maker, label=label, reason=f"{error.code}: {error.message}", seconds=time.monotonic() - begin), {}
-    chosen, outcome = found.chosen, found.outcome
-    form = form_of(
-        maker, label, folder=chosen.folder, entry=chosen.entry, backend=chosen.recipe.backend, settings=chosen.recipe.settings,
-        seconds=time.monotonic() - begin,
-    )  # fmt: skip
-    first = outcome.first_proven
-    return form, {
-        "decision": outcome.decision,
-        "reason": outcome.reason,
-        "recipe": chosen.recipe.label,
-        "trials": trials(found),
-        "sealed_examples": outcome.sealed_examples,
-        "elapsed_s": outcome.elapsed_s,
-        "first_proven": None if first is None else to_jsonable(first),
-    }
-
-
-def trials(found: ResultFolder) -> list[str]:
-    return [f"{one.trial} {one.recipe.label}: {one.stage} {one.status}" for one in found.reports()]
+from tests.benchmarks.optimizer_zoo import NAMES, exhibit
 
 
 def run_one(name: str, *, options: argparse.Namespace, console: Console) -> Result:
@@ -93,19 +55,12 @@ def run_one(name: str, *, options: argparse.Namespace, console: Console) -> Resu
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", default=list(NAMES))
-    parser.add_argument("--cache", type=Path, default=Path(".parka/bench"))
-    parser.add_argument("--budget", type=float, default=300.0)
-    parser.add_argument("--threads", type=int)
+    parser = arguments(__doc__, names=NAMES)
     parser.add_argument("--openings", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=0.2)
     parser.add_argument("--peers", type=lambda text: [one for one in text.split(",") if one], default=list(PEERS))
-    parser.add_argument("--again", action="store_true")
-    parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
-    options.cache = options.cache.resolve()
     console, results = Console(width=160), []
     kept = options.cache / "results"
     kept.mkdir(parents=True, exist_ok=True)

@@ -26,9 +26,9 @@ from optimizer.measure.compare import paired_effect
 from optimizer.pipeline import BuildCache, StepFailed, materialise
 from optimizer.search.candidates import installed_backends, plan
 from optimizer.specs import Budget, Recipe
-from tests.benchmarks.optimizer_bench.__main__ import parka_form
 from tests.benchmarks.optimizer_bench.arena import Arena
 from tests.benchmarks.optimizer_bench.forms import PARKA, Absent, Form
+from tests.benchmarks.optimizer_bench.ours import arguments, parka_form
 from tests.benchmarks.optimizer_bench.report import MARGIN, effect_text
 from tests.benchmarks.optimizer_zoo import exhibit
 
@@ -95,15 +95,7 @@ def compared(name: str, *, options: argparse.Namespace, console: Console) -> dic
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", default=list(MODELS))
-    parser.add_argument("--cache", type=Path, default=Path(".parka/bench"))
-    parser.add_argument("--budget", type=float, default=300.0)
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--again", action="store_true")
-    parser.add_argument("--verbose", action="store_true")
-    options = parser.parse_args()
-    options.cache = options.cache.resolve()
+    options = arguments(__doc__, names=MODELS).parse_args()
     console = Console(width=160)
     table = Table("model", "recipes", "sweep s", "its best", "Parka s", "forms", "its form", "Parka / sweep's best")
     kept = options.cache / "sweeps"
